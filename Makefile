@@ -1,0 +1,97 @@
+# meshd: `make run` on a fresh machine, `make test` before a change is offered. Needs Python 3.11+,
+# make and, for llama.cpp, a C++ compiler; uv is brought into .tools, everything else into .venv.
+# Written for GNU make 3.81 and up (macOS ships 3.81).
+
+PYTHON ?= python3
+ARGS ?=
+UV_VERSION := 0.13.9
+
+UV := .tools/bin/uv
+VENV := .venv
+BIN := $(VENV)/bin
+BUILT := $(VENV)/.built
+
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+export UV_SYSTEM_CERTS ?= true
+export UV_PYTHON := $(PYTHON)
+export UV_PYTHON_DOWNLOADS := never
+export UV_COMPILE_BYTECODE := 1
+export UV_NO_PROGRESS := 1
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt sim bench vectors docs demo netns clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
+		awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+run: $(BUILT)  ## start a node with a real model on 127.0.0.1:8787 (ARGS="--peer HOST:PORT ..." for more)
+	@exec $(BIN)/meshd run --engine llamacpp:bundled $(ARGS)
+
+test: $(BUILT)  ## run every test (ARGS="tests/ctl -x" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(BUILT)  ## formatting, lint, types, import law, laws of the house
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/project
+
+fmt: $(BUILT)  ## format the code, and fix what lint can fix
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+sim: $(BUILT)  ## the long simulations: 1,000 seeds a scenario
+	@MESHD_SIM_SEEDS=1000 $(BIN)/python -m pytest tests/sim --timeout 3600 $(ARGS)
+
+bench: $(BUILT)  ## the benchmarks of the endpoint and of the extra hop, as JSON
+	@$(BIN)/python -m benchmarks.gateway --json $(ARGS)
+	@$(BIN)/python -m benchmarks.relay --json $(ARGS)
+
+vectors: $(BUILT)  ## check the golden bytes of the wire (ARGS=--write adds those of new messages)
+	@$(BIN)/python -m protocol vectors $(ARGS)
+
+docs: $(BUILT)  ## update the tables of protocol/SPEC.md from the code
+	@$(BIN)/python -m protocol spec
+
+demo: $(BUILT)  ## three nodes here: a question is routed, a node is killed, the answer arrives
+	@$(BIN)/python -m meshd.ctl.demo
+
+netns: $(BUILT)  ## real daemons on real networks: needs root on Linux
+	@$(BIN)/python -m pytest tests/netns $(ARGS)
+
+clean:  ## remove caches and reports; keeps .venv, whose llama.cpp took minutes to build
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* dist
+	@find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
+
+# The environment. $(BUILT) is newer than what it was made from, so a second run asks nothing.
+
+$(BUILT): uv.lock pyproject.toml $(UV)
+	@if [ ! -d "$$(echo $(VENV)/lib/python3*/site-packages/llama_cpp)" ]; then \
+		command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 || \
+			command -v clang++ >/dev/null 2>&1 || { \
+			echo "make: llama.cpp needs a C++ compiler and none was found." >&2; \
+			echo "  Debian, Ubuntu, Raspberry Pi OS: sudo apt install build-essential" >&2; \
+			echo "  Fedora: sudo dnf install gcc-c++     macOS: xcode-select --install" >&2; \
+			exit 1; }; \
+		echo "Setting up: llama.cpp is compiled for this machine. Once; about five minutes on two cores."; \
+		( waited=0; while sleep 1; do waited=$$((waited + 1)); [ $$((waited % 15)) -ne 0 ] || \
+			echo "  still at it after $$((waited / 60)) min $$((waited % 60)) s"; done ) & clock=$$!; \
+		trap 'kill $$clock 2>/dev/null' EXIT INT TERM; \
+		$(UV) sync --locked --extra llama; \
+	else \
+		$(UV) sync --locked --extra llama --quiet; \
+	fi
+	@touch $@
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "make: meshd needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo not there)." >&2; \
+		echo "  Install one, or name it: make run PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up: bringing uv into .tools"
+	@$(PYTHON) -m venv .tools || { \
+		echo "make: $(PYTHON) cannot make a virtual environment (Debian: sudo apt install python3-venv)." >&2; \
+		exit 1; }
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

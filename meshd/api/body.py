@@ -1,0 +1,71 @@
+"""Request bytes to one JSON object, or a 400 that says where they stop making sense.
+
+The bytes are bounded before they come here (16 MiB). Depth is bounded twice: msgspec's own stack
+guard stops a bomb at about a thousand levels, and `check_free_form` then holds values to what can
+cross the relay (64 levels, 64-bit integers, lists of bounded length), so that nothing that is
+accepted here is refused by a peer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from meshd.api.errors import ApiError
+from protocol import limits
+from protocol.errors import ProtocolError
+from protocol.freeform import check_json
+
+_DEPTH = (
+    f"The request body is nested deeper than {limits.NESTING_MAX_DEPTH} levels. "
+    "Flatten it; tool schemas and messages need about 12."
+)
+
+
+def decode_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`. Raises ApiError (400)."""
+    if not body:
+        raise _malformed("The request body is empty. Send a JSON object.")
+    value = _decode(body)
+    if type(value) is not dict:
+        raise _malformed("The request body must be a JSON object, in braces.")
+    return value
+
+
+def check_free_form(values: dict[str, Any]) -> None:
+    """Raises ApiError (400) when a value anywhere inside is out of the relay's bounds."""
+    try:
+        check_json(values)
+    except ProtocolError as error:
+        raise ApiError(
+            400,
+            f"The request body holds something out of bounds: {error.detail}.",
+            code="invalid_value",
+        ) from None
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise _malformed(_DEPTH) from None
+    except UnicodeDecodeError:
+        raise _malformed(f"The request body is not UTF-8{_bad_byte(body)}.") from None
+    except msgspec.DecodeError as error:
+        words = str(error).removeprefix("JSON is malformed: ")
+        if words == "Input data was truncated":
+            words = f"it ends too early, after {len(body)} bytes"
+        raise _malformed(f"The request body is not valid JSON: {words}.") from None
+
+
+def _bad_byte(body: bytes) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return f" (byte {error.start})"
+    return ""  # pragma: no cover - msgspec and Python agree on UTF-8
+
+
+def _malformed(message: str) -> ApiError:
+    return ApiError(400, message, code="invalid_json")

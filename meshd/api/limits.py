@@ -1,0 +1,42 @@
+"""Every bound of the HTTP side, with its unit and its reason.
+
+The defaults are what a node runs with; tests hand in smaller ones instead of waiting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocol import limits
+
+BODY_MAX_BYTES = limits.JOB_MAX_BYTES
+"""One request body. What is larger could not cross the relay."""
+
+HEADER_LINE_MAX_BYTES = 8190
+"""One header or request line; Apache's and aiohttp's bound."""
+
+BACKLOG = 512
+"""Connections the kernel holds while the loop is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """How long, and how many."""
+
+    keepalive_s: float = 75.0
+    """How long a connection may be silent, or take over its headers: nginx's default, so that a
+    proxy in front closes first."""
+    body_s: float = 60.0
+    """For a whole body: 16 MiB at 2.3 Mbit/s, the worst uplink that still makes sense in a LAN."""
+    stall_s: float = 60.0
+    """How long a client may leave its socket full before its slot is given to somebody else."""
+    linger_s: float = 5.0
+    """After an early error, how long to read on so that the client can finish and see it."""
+    cancel_s: float = 1.0
+    """How long cancelled requests may take to let go of their slots when the server closes."""
+    connections_max: int = 1_000
+    """Open connections: a household has tens, and descriptors end at 1,024 on most systems."""
+
+
+DEFAULT = HttpLimits()
+"""What a node runs with."""

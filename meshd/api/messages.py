@@ -1,0 +1,171 @@
+"""Chat turns as clients send them, checked and brought to one form.
+
+Three normalisations, because the chat templates of local models know no more than this:
+`developer` is `system` by its newer name; parts that are all text become one string, joined by
+newlines as llama.cpp and vLLM join them; and nothing else is touched. A turn with a picture keeps
+its parts: whether the model sees is the router's question, and a picture is never dropped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from meshd.api.errors import ApiError, bad_type, bad_value, missing
+from meshd.api.fields import json_type
+from protocol import limits
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+_NULLABLE = frozenset({"assistant"})
+"""Roles that may say nothing: an assistant's turn can be tool calls alone."""
+
+
+def read_messages(value: Any) -> tuple[dict[str, Any], ...]:
+    """The turns of a conversation, normalised. Raises ApiError (400)."""
+    if value is None:
+        raise missing("messages", "'messages' is missing. Send the conversation, oldest first.")
+    if type(value) is not list:
+        raise bad_type("messages", f"'messages' must be an array, not {json_type(value)}.")
+    if not value:
+        raise bad_value("messages", "'messages' is empty. Send at least one message.")
+    if len(value) > limits.MESSAGES_MAX:
+        raise bad_value(
+            "messages",
+            f"'messages' has {len(value)} entries; at most {limits.MESSAGES_MAX} are allowed.",
+        )
+    return tuple([_message(turn, f"messages[{index}]") for index, turn in enumerate(value)])
+
+
+def _message(turn: Any, where: str) -> dict[str, Any]:
+    if type(turn) is not dict:
+        raise bad_type(where, f"'{where}' must be an object, not {json_type(turn)}.")
+    role = turn.get("role")
+    if role not in ROLES:
+        raise _bad_role(role, where)
+    message: dict[str, Any] = turn
+    if role == "developer":
+        message = {**turn, "role": "system"}
+    content = turn.get("content")
+    if type(content) is list:
+        message = {**message, "content": _content(content, f"{where}.content")}
+    elif content is None:
+        _check_silent(turn, role, where)
+    elif type(content) is not str:
+        raise bad_type(
+            f"{where}.content",
+            f"'{where}.content' must be a string or an array of parts, not {json_type(content)}.",
+        )
+    for name in ("name", "tool_call_id"):
+        _check_type(turn, name, str, where)
+    if turn.get("tool_calls") is not None:
+        _check_tool_calls(turn["tool_calls"], f"{where}.tool_calls")
+    return message
+
+
+def _bad_role(role: Any, where: str) -> ApiError:
+    param = f"{where}.role"
+    if role is None:
+        return missing(param, f"'{param}' is missing. It must be one of {', '.join(ROLES)}.")
+    if type(role) is not str:
+        return bad_type(param, f"'{param}' must be a string, not {json_type(role)}.")
+    return bad_value(param, f"'{param}' is '{role[:40]}'; it must be one of {', '.join(ROLES)}.")
+
+
+def _check_silent(turn: dict[str, Any], role: str, where: str) -> None:
+    if role not in _NULLABLE:
+        raise missing(
+            f"{where}.content", f"'{where}.content' is missing. A {role} message needs content."
+        )
+    if not turn.get("tool_calls") and not turn.get("function_call") and "content" not in turn:
+        raise missing(
+            f"{where}.content",
+            f"'{where}.content' is missing, and there are no tool_calls in its place.",
+        )
+
+
+def _content(parts: list[Any], where: str) -> Any:
+    """One string when every part is text, else the parts as they came."""
+    if not parts:
+        raise bad_value(where, f"'{where}' is an empty array. Send a string or at least one part.")
+    for index, part in enumerate(parts):
+        _check_part(part, f"{where}[{index}]")
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join([part["text"] for part in parts])
+    return parts
+
+
+def _check_part(part: Any, where: str) -> None:
+    if type(part) is not dict:
+        raise bad_type(where, f"'{where}' must be an object, not {json_type(part)}.")
+    kind = part.get("type")
+    check = _PARTS.get(kind) if type(kind) is str else None
+    if check is None:
+        raise bad_value(f"{where}.type", f"'{where}.type' must be one of {', '.join(_PARTS)}.")
+    check(part, where)
+
+
+def _check_text(part: dict[str, Any], where: str) -> None:
+    if type(part.get("text")) is not str:
+        raise bad_type(f"{where}.text", f"'{where}.text' must be a string.")
+
+
+def _check_refusal(part: dict[str, Any], where: str) -> None:
+    if type(part.get("refusal")) is not str:
+        raise bad_type(f"{where}.refusal", f"'{where}.refusal' must be a string.")
+
+
+def _check_image(part: dict[str, Any], where: str) -> None:
+    image = part.get("image_url")
+    if type(image) is not dict or type(image.get("url")) is not str:
+        raise bad_type(
+            f"{where}.image_url",
+            f"'{where}.image_url' must be an object with 'url', a data: or http(s): URL.",
+        )
+
+
+def _check_audio(part: dict[str, Any], where: str) -> None:
+    if type(part.get("input_audio")) is not dict:
+        raise bad_type(
+            f"{where}.input_audio",
+            f"'{where}.input_audio' must be an object with 'data' and 'format'.",
+        )
+
+
+def _check_file(part: dict[str, Any], where: str) -> None:
+    if type(part.get("file")) is not dict:
+        raise bad_type(f"{where}.file", f"'{where}.file' must be an object.")
+
+
+_PARTS: dict[str, Callable[[dict[str, Any], str], None]] = {
+    "text": _check_text,
+    "image_url": _check_image,
+    "input_audio": _check_audio,
+    "file": _check_file,
+    "refusal": _check_refusal,
+}
+
+
+def _check_tool_calls(calls: Any, where: str) -> None:
+    if type(calls) is not list:
+        raise bad_type(where, f"'{where}' must be an array, not {json_type(calls)}.")
+    for index, call in enumerate(calls):
+        here = f"{where}[{index}]"
+        function = call.get("function") if type(call) is dict else None
+        if type(function) is not dict:
+            raise bad_type(here, f"'{here}' must be an object with 'id', 'type' and 'function'.")
+        _check_type(call, "id", str, here)
+        if type(function.get("name")) is not str:
+            raise bad_type(f"{here}.function.name", f"'{here}.function.name' must be a string.")
+        if type(function.get("arguments")) is not str:
+            raise bad_type(
+                f"{here}.function.arguments",
+                f"'{here}.function.arguments' must be a string that holds JSON.",
+            )
+
+
+def _check_type(turn: dict[str, Any], name: str, wanted: type[Any], where: str) -> None:
+    value = turn.get(name)
+    if value is not None and type(value) is not wanted:
+        param = f"{where}.{name}"
+        raise bad_type(param, f"'{param}' must be a string, not {json_type(value)}.")

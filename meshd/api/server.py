@@ -1,0 +1,199 @@
+"""The HTTP server: sockets and their limits. What is said over them is `routes`.
+
+aiohttp's low-level server is used without its application layer: routing is a dictionary, there
+are no middlewares, and requests that are not HTTP at all get the same error shape as all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import sys
+import time
+from asyncio import AbstractServer
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+from aiohttp import web
+
+from meshd import __version__
+from meshd.api.answers import Answers
+from meshd.api.errors import ApiError, internal_error
+from meshd.api.limits import BACKLOG, DEFAULT, HEADER_LINE_MAX_BYTES, HttpLimits
+from meshd.api.routes import Routes
+from meshd.core.ports import Gateway
+
+log = logging.getLogger(__name__)
+
+
+class BindError(Exception):
+    """The address cannot be listened on; one line that says why and what to change."""
+
+
+class Connection(web.RequestHandler):
+    """One client connection, which says no in our error shape even to what is not HTTP."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if isinstance(self._manager, Listener) and self._manager.crowded:
+            log.warning(
+                "more than %d connections: closed the newest", len(self._manager.connections)
+            )
+            self.force_close()
+
+    def close(self) -> None:
+        """Close after the answer that is being written; at once where there is none."""
+        idle = self._waiter is not None
+        super().close()
+        if idle:
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to a request that could not be parsed, or that routes could not catch."""
+        reason = (message or "").strip().partition("\n")[0].rstrip(":.") or "it cannot be parsed"
+        error = ApiError(400, f"This is not an HTTP/1.1 request: {reason}.", code="invalid_http")
+        if status != error.status:
+            log.error("request failed outside its route", exc_info=exc)
+            error = internal_error()
+        response = web.Response(
+            status=error.status, body=error.body(), content_type="application/json"
+        )
+        response.force_close()
+        return response
+
+
+class Listener(web.Server):
+    """Makes a Connection of each accepted socket."""
+
+    def __init__(self, routes: Routes, limits: HttpLimits) -> None:
+        super().__init__(routes, handler_cancellation=True)
+        self._limits = limits
+
+    @property
+    def crowded(self) -> bool:
+        """There are more connections than may be."""
+        return len(self._connections) > self._limits.connections_max
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(
+            self,
+            loop=self._loop,
+            keepalive_timeout=self._limits.keepalive_s,
+            lingering_time=self._limits.linger_s,
+            max_line_size=HEADER_LINE_MAX_BYTES,
+            max_field_size=HEADER_LINE_MAX_BYTES,
+            auto_decompress=False,
+            access_log=None,  # type: ignore[arg-type]  # what aiohttp's own runner passes
+            logger=log,
+        )
+
+
+class HttpServer:
+    """The endpoint of one node. `start` once, `close` once.
+
+    `name` is the node's, for the text at `/`; `hosts` are further names it may be addressed by;
+    `auth` is given the request's API key (None without one) and says whether it may come in.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8787,
+        name: str = "",
+        hosts: Collection[str] = (),
+        auth: Callable[[str | None], bool] | None = None,
+        limits: HttpLimits = DEFAULT,
+    ) -> None:
+        self._gateway = gateway
+        self._host = host
+        self._port = port
+        self._name = name
+        self._hosts = hosts
+        self._auth = auth
+        self._limits = limits
+        self._routes: Routes | None = None
+        self._listener: Listener | None = None
+        self._sockets: AbstractServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The port in use: the one asked for, or the one the system chose for 0."""
+        return self._port
+
+    async def start(self) -> None:
+        """Begin to serve. Raises BindError."""
+        answers = Answers(self._gateway, _banner(self._name), time.time)
+        self._routes = Routes(
+            answers, hosts=_own_names(self._hosts), auth=self._auth, limits=self._limits
+        )
+        self._listener = Listener(self._routes, self._limits)
+        loop = asyncio.get_running_loop()
+        try:
+            self._sockets = await loop.create_server(
+                self._listener, self._host, self._port, backlog=BACKLOG
+            )
+        except OSError as error:
+            raise BindError(_bind_words(self._host, self._port, error)) from error
+        self._port = self._sockets.sockets[0].getsockname()[1]
+
+    async def close(self, drain_s: float = 0.0) -> None:
+        """Accept nothing more, let running answers finish for `drain_s`, then cancel them."""
+        if self._sockets is None or self._listener is None or self._routes is None:
+            return
+        self._sockets.close()
+        self._listener.pre_shutdown()
+        await _wait(self._routes.idle, drain_s)
+        await self._listener.shutdown(0.01)
+        await _wait(self._routes.idle, self._limits.cancel_s)
+        await self._sockets.wait_closed()
+        self._sockets = None
+
+
+async def _wait(event: asyncio.Event, longest_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(longest_s):
+            await event.wait()
+
+
+def _banner(name: str) -> str:
+    of = f" on {name}" if name else ""
+    return (
+        f"meshd {__version__}{of}: OpenAI-compatible endpoint at /v1, models at /v1/models, "
+        "the mesh at /mesh/v1/status.\n"
+    )
+
+
+def _own_names(more: Collection[str]) -> frozenset[str]:
+    host = socket.gethostname().lower()
+    return frozenset({host, host.partition(".")[0], *[name.lower() for name in more]})
+
+
+def _bind_words(host: str, port: int, error: OSError) -> str:
+    where = f"{host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        asker = f"ss -ltnp 'sport = :{port}'"
+        if sys.platform == "darwin":
+            asker = f"lsof -nP -iTCP:{port} -sTCP:LISTEN"
+        return (
+            f"cannot listen on {where}: the port is taken. `{asker}` says by whom; stop it, or "
+            "choose another port with --http HOST:PORT."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"cannot listen on {where}: not allowed. Ports below 1024 need root; choose another "
+            "with --http HOST:PORT."
+        )
+    return (
+        f"cannot listen on {where}: {error.strerror or error}. The address must be one of this "
+        "machine's; choose it with --http HOST:PORT."
+    )

@@ -1,0 +1,207 @@
+"""Is it still there? SWIM's question, asked of one peer per interval.
+
+    ping target ---- ack timeout ----> ping-req to k helpers ---- indirect timeout ----> unanswered
+         |                                    |         |
+        ack                          ack through one   nack: "I am here, it is silent to me"
+
+Targets are taken from a shuffled rotation, so that each peer is probed once per round and nobody
+waits longer than two. Besides its turn, a peer is probed at once when there is reason to (`hurry`):
+somebody accuses it, its connection ended, a request to it failed.
+
+An answer that comes late, even after the probe was called unanswered, is still an answer: it names
+a nonce that nobody but the target of this probe has seen. So each probe is remembered a while.
+
+This module decides nothing about anybody's state. It sends, counts, and reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshd.core.membership.health import LocalHealth
+from meshd.core.membership.kit import Kit
+from meshd.core.membership.roll import Roll
+from meshd.core.membership.roundtrip import RoundTrips
+from protocol.messages import Ack, Nack, Ping, PingReq
+
+NONCE_START_MAX = 2**15
+"""Nonces count up from a random number below this, so that they are short on the wire and two runs
+of a node seldom share one."""
+
+Send = Callable[[str, Ping | Ack | PingReq | Nack], None]
+
+
+@dataclass(slots=True)
+class Probe:
+    """One question to one target."""
+
+    target: str
+    nonce: int
+    sent_at: float
+    helpers: tuple[str, ...] = ()
+    nacks: int = 0
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A probe that is run for another node."""
+
+    asker: str
+    nonce: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A probe of `target` was answered; `rtt_s` only when it answered us itself, in time."""
+
+    target: str
+    rtt_s: float | None
+
+
+class Prober:
+    """All probes of one node, its own and those it runs for others."""
+
+    def __init__(self, kit: Kit, peers: Roll, health: LocalHealth, send: Send) -> None:
+        self._config = kit.config
+        self._agenda = kit.agenda
+        self._rng = rng = kit.rng
+        self._peers = peers
+        self._health = health
+        self._send = send
+        self._round_trips = RoundTrips(kit.config)
+        self._rotation: list[str] = []
+        self._nonce = rng.randrange(NONCE_START_MAX)
+        self._probes: dict[int, Probe] = {}
+        self._asking: dict[str, Probe] = {}
+        self._errands: dict[int, Errand] = {}
+
+    def turn(self, now: float) -> None:
+        """The next target's turn; sets the alarm for the one after."""
+        interval_s = self._health.stretch(self._config.probe_interval_s)
+        self._agenda.set(("probe", ""), now + interval_s)
+        for _ in range(len(self._rotation) + len(self._peers)):
+            if not self._rotation:
+                self._rotation = list(self._peers)
+                self._rng.shuffle(self._rotation)
+            target = self._rotation.pop()
+            if target in self._peers and target not in self._asking:
+                self.ask(target, now)
+                return
+
+    def joined(self, node_id: str) -> None:
+        """A new peer gets its turn at a random place of the current round."""
+        if node_id in self._rotation:
+            return
+        self._rotation.insert(self._rng.randrange(len(self._rotation) + 1), node_id)
+
+    def ask(self, target: str, now: float) -> None:
+        """Probe the target now, unless a probe of it is under way."""
+        if target in self._asking:
+            return
+        probe = Probe(target, self._next_nonce(), now)
+        self._asking[target] = self._probes[probe.nonce] = probe
+        wait_s = self._health.stretch(self._round_trips.ack_timeout_s)
+        self._agenda.set(("ack", target), now + wait_s)
+        self._send(target, Ping(probe.nonce, target))
+
+    def unacked(self, target: str, now: float) -> None:
+        """The direct wait is over: ask helpers."""
+        probe = self._asking[target]
+        probe.helpers = tuple(
+            self._peers.sample(self._config.indirect_probes, self._rng, without=target)
+        )
+        for helper in probe.helpers:
+            self._send(helper, PingReq(probe.nonce, target))
+        wait_s = self._health.stretch(self._config.indirect_timeout_s)
+        self._agenda.set(("silence", target), now + wait_s)
+
+    def unanswered(self, target: str, now: float, *, judging: bool) -> int:
+        """The whole wait is over: how many helpers were asked in vain. Not `judging`, right after
+        a wake, connections are still being made again, and silent helpers say nothing of us."""
+        probe = self._asking[target]
+        if judging:
+            self._health.worse(len(probe.helpers) - probe.nacks)
+        self._close(probe, now)
+        return len(probe.helpers)
+
+    def drop(self, target: str) -> None:
+        """The target is gone: expect no answer any more."""
+        probe = self._asking.pop(target, None)
+        if probe is not None:
+            del self._probes[probe.nonce]
+            self._agenda.cancel(("ack", target))
+            self._agenda.cancel(("silence", target))
+
+    def restart(self, now: float) -> None:
+        """After a wake: what was asked before it means nothing; ask everybody."""
+        for target in list(self._asking):
+            self.drop(target)
+        for target in list(self._peers):
+            self.ask(target, now)
+
+    def acked(self, sender: str, ack: Ack, now: float) -> Answered | None:
+        """An Ack came from `sender`: what it answers, if anything that we asked."""
+        errand = self._errands.get(ack.nonce)
+        if errand is not None and errand.target == sender == ack.target:
+            self._end_errand(ack.nonce)
+            self._send(errand.asker, Ack(errand.nonce, errand.target))
+        probe = self._probes.get(ack.nonce)
+        if probe is None or probe.target != ack.target:
+            return None
+        if sender != probe.target and sender not in probe.helpers:
+            return None
+        rtt_s = now - probe.sent_at if sender == probe.target else None
+        if rtt_s is not None:
+            self._round_trips.add(rtt_s)
+        if not probe.over:
+            self._health.better()
+            self._close(probe, now)
+        return Answered(probe.target, rtt_s)
+
+    def nacked(self, sender: str, nack: Nack) -> None:
+        """A helper is there, but hears nothing from the target either."""
+        probe = self._probes.get(nack.nonce)
+        if probe is not None and sender in probe.helpers and probe.target == nack.target:
+            probe.nacks = min(probe.nacks + 1, len(probe.helpers))
+
+    def asked(self, asker: str, request: PingReq, now: float) -> None:
+        """Somebody wants to know whether the target answers us."""
+        if len(self._errands) >= self._config.errands_max:
+            return
+        nonce = self._next_nonce()
+        self._errands[nonce] = Errand(asker, request.nonce, request.target)
+        self._agenda.set(("errand", str(nonce)), now + self._config.nack_after_s)
+        self._send(request.target, Ping(nonce, request.target))
+
+    def errand_over(self, nonce: int, now: float) -> None:
+        """The target did not answer us in time: say so first; an answer may still come."""
+        errand = self._errands[nonce]
+        self._send(errand.asker, Nack(errand.nonce, errand.target))
+        self._agenda.set(("errand late", str(nonce)), now + self._config.late_ack_s)
+
+    def errand_late(self, nonce: int) -> None:
+        """No answer will come any more."""
+        del self._errands[nonce]
+
+    def forget(self, nonce: int) -> None:
+        """An answered or failed probe is old enough to be forgotten."""
+        self._probes.pop(nonce, None)
+
+    def _close(self, probe: Probe, now: float) -> None:
+        probe.over = True
+        del self._asking[probe.target]
+        self._agenda.cancel(("ack", probe.target))
+        self._agenda.cancel(("silence", probe.target))
+        self._agenda.set(("forget", str(probe.nonce)), now + self._config.late_ack_s)
+
+    def _end_errand(self, nonce: int) -> None:
+        del self._errands[nonce]
+        self._agenda.cancel(("errand", str(nonce)))
+        self._agenda.cancel(("errand late", str(nonce)))
+
+    def _next_nonce(self) -> int:
+        self._nonce += 1
+        return self._nonce

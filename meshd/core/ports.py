@@ -1,0 +1,148 @@
+"""The walls between the rules and the world: what an engine, a host probe and the gateway owe.
+
+One port, two implementations, one suite: a local engine, an emulated one and a remote peer all
+implement `Engine.generate`, so dispatch does not know which of them it is talking to; the HTTP
+server sees the mesh only as a `Gateway`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from protocol.jobs import Event, Failure, Job
+from protocol.messages import ModelLoad, ModelRecord
+
+Batch = Sequence[Event]
+"""Events that became available together, in order; never empty. Consumers write one batch at a
+time, which is what keeps a fast stream cheap."""
+
+EventStream = AsyncGenerator[Batch, None]
+"""The answer to a job. The last event of the last batch is a `Finish` or a `Failure`, always, and
+nothing else is raised. Closing it early (`aclose`) cancels the work and frees its slot."""
+
+
+class Engine(Protocol):
+    """Something on this machine that can answer jobs for one or more models."""
+
+    name: str
+    """Short and stable, for people: `llamacpp`, `upstream http://127.0.0.1:11434`, `emulated`."""
+
+    async def start(self) -> None:
+        """Make models available. Raises EngineError, whose text is one line for the owner."""
+
+    async def close(self) -> None:
+        """Stop work, end child processes, give memory back. Idempotent; never raises."""
+
+    def models(self) -> Sequence[ModelRecord]:
+        """What can be asked for now, warm or not. Cheap: called for every load report."""
+
+    def stats(self) -> Sequence[ModelLoad]:
+        """The state of each model of `models()`, in the same order. Cheap."""
+
+    async def load(self, model_id: str) -> None:
+        """Make a model warm. Raises EngineError."""
+
+    async def unload(self, model_id: str) -> None:
+        """Give a model's memory back. Raises EngineError while it is busy."""
+
+    def generate(self, job: Job) -> EventStream:
+        """Answer one job. Concurrency beyond the model's slots queues inside the engine."""
+        ...
+
+
+class EngineError(Exception):
+    """An engine cannot start, load or unload; the text says why and what to do, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostReading:
+    """What a machine says of itself at one moment. Bytes, ratios in [0, 1]."""
+
+    memory_total_bytes: int
+    memory_available_bytes: int
+    pressure: str
+    """`normal`, `warn` or `critical`: stalls or the kernel's own level, never "used"."""
+    cpu_ratio: float = 0.0
+    on_battery: bool = False
+    hot: bool = False
+    owner_active: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What does not change while the machine is up."""
+
+    system: str
+    chip: str
+    cores: int
+    memory_total_bytes: int
+    gpus: tuple[tuple[str, int], ...] = ()
+    """Name and usable memory in bytes of each accelerator."""
+
+
+class HostProbe(Protocol):
+    """Reads the machine. Cheap (below 5 ms) and never raises: what cannot be read is neutral."""
+
+    def facts(self) -> HostFacts: ...
+
+    def read(self) -> HostReading: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """Who answers and why: becomes the `x-mesh-*` headers."""
+
+    request_id: str
+    node_name: str
+    node_id: str
+    model: str
+    attempts: int
+    reason: str
+    load_age_ms: int
+    queue_ms: int
+    emulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer whose first body event is here: from now on the client may be written to."""
+
+    head: AnswerHead
+    events: EventStream
+
+
+class RequestFailed(Exception):
+    """No node could begin to answer. `failure` is for the dialect to word, `head` for headers."""
+
+    def __init__(self, failure: Failure, head: AnswerHead | None = None) -> None:
+        super().__init__(f"{failure.code}: {failure.message}")
+        self.failure = failure
+        self.head = head
+
+
+class Gateway(Protocol):
+    """The mesh as the HTTP server sees it."""
+
+    async def submit(self, job: Job) -> Answer:
+        """Route a job; returns at the first body event. Raises RequestFailed. Cancelling the call,
+        or closing `Answer.events`, frees the slot wherever it is."""
+        ...
+
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """Every model of every routable node, merged by id: `{"id", "created", "nodes": [names],
+        "context_length", "capabilities", "quantisation", "aliases", "warm", "emulated"}`."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """The body of `/mesh/v1/status`."""
+        ...
+
+    def members(self) -> Mapping[str, Any]:
+        """The body of `/mesh/v1/members`."""
+        ...
+
+    def explain(self, job: Job) -> Mapping[str, Any]:
+        """The body of `/mesh/v1/explain`: a dry run of the same code as `submit`."""
+        ...

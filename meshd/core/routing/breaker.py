@@ -1,0 +1,81 @@
+"""Who failed lately, as seen from here: per (node, model), because one broken model says nothing
+of the others, and per observer, because a path that is cut from here may be fine from elsewhere.
+
+Closed: requests pass. A failure opens it for OPEN_FIRST_S, doubled by each further failure up to
+OPEN_MAX_S; after that one request may try (half-open), and its success closes the breaker.
+Membership is not consulted and not told: a request that fails stops routing there at once, long
+before anybody agrees that the node is dead; and a node that is merely full is not at fault.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+OPEN_FIRST_S = 1.0
+"""Pause after the first failure: long enough for a worker to be restarted."""
+
+OPEN_MAX_S = 30.0
+"""Longest pause: a machine that was repaired is tried again within half a minute."""
+
+BREAKERS_MAX = 4_096
+"""Entries kept: 64 models on 64 nodes. The one touched least recently gives way."""
+
+ERROR_MEMORY = 0.8
+"""Share of the error ratio that each new outcome leaves: about the last five count."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    failures: int = 0
+    open_until: float = float("-inf")
+    error_ratio: float = 0.0
+
+
+class Breakers:
+    """The breakers of one router."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def failed(self, node_id: str, model_id: str, now: float) -> None:
+        """A request failed there through the node's fault."""
+        entry = self._entry(node_id, model_id)
+        entry.failures += 1
+        entry.error_ratio = ERROR_MEMORY * entry.error_ratio + (1.0 - ERROR_MEMORY)
+        pause_s = OPEN_FIRST_S * 2.0 ** min(entry.failures - 1, 16)
+        entry.open_until = now + min(pause_s, OPEN_MAX_S)
+
+    def succeeded(self, node_id: str, model_id: str) -> None:
+        """A request was answered there."""
+        entry = self._entries.get((node_id, model_id))
+        if entry is None:
+            return
+        entry.failures = 0
+        entry.open_until = float("-inf")
+        entry.error_ratio *= ERROR_MEMORY
+        if entry.error_ratio < 0.01:
+            del self._entries[node_id, model_id]
+
+    def open_for_s(self, node_id: str, model_id: str, now: float) -> float:
+        """Seconds until a request may be tried there; 0 when the breaker is closed or half-open."""
+        entry = self._entries.get((node_id, model_id))
+        return max(0.0, entry.open_until - now) if entry else 0.0
+
+    def error_ratio(self, node_id: str, model_id: str) -> float:
+        """Share of recent requests that failed there, in [0, 1]."""
+        entry = self._entries.get((node_id, model_id))
+        return entry.error_ratio if entry else 0.0
+
+    def _entry(self, node_id: str, model_id: str) -> _Entry:
+        key = (node_id, model_id)
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= BREAKERS_MAX:
+                self._entries.popitem(last=False)
+            entry = self._entries[key] = _Entry()
+        self._entries.move_to_end(key)
+        return entry

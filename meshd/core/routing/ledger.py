@@ -1,0 +1,93 @@
+"""What this router has sent out and not yet seen reflected in anybody's load record.
+
+Each attempt takes a *lease*: an entry with an id and an expiry, never a bare counter. Releasing
+twice is harmless, forgetting to release costs at most LEASE_S, and the count can not go below zero
+because nothing is ever subtracted.
+
+A lease counts against a node while it is younger than the node's last record; once a record made
+after it has arrived, the node itself accounts for the work.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+LEASE_S = 3_600.0
+"""Longest any attempt may run: an hour of decoding; a leaked entry is gone after that."""
+
+LEASES_MAX = 8_192
+"""Attempts in flight from one node: eight times what its sockets allow. The oldest gives way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One attempt in flight."""
+
+    lease_id: int
+    node_id: str
+    model_id: str
+    service_s: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """Own dispatches that a node's record does not show yet."""
+
+    jobs: int
+    service_s: float
+
+
+NOTHING = Outstanding(0, 0.0)
+
+
+class Ledger:
+    """The leases of one router."""
+
+    def __init__(self) -> None:
+        self._leases: OrderedDict[int, Lease] = OrderedDict()
+        self._by_node: dict[str, dict[int, Lease]] = {}
+        self._next_id = 1
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def take(self, node_id: str, model_id: str, service_s: float, now: float) -> Lease:
+        """Note an attempt that starts now and will keep the node busy for `service_s`."""
+        self._expire(now)
+        lease = Lease(self._next_id, node_id, model_id, service_s, now)
+        self._next_id += 1
+        self._leases[lease.lease_id] = lease
+        self._by_node.setdefault(node_id, {})[lease.lease_id] = lease
+        return lease
+
+    def release(self, lease: Lease) -> None:
+        """The attempt is over, however it ended. Idempotent."""
+        if self._leases.pop(lease.lease_id, None) is not None:
+            self._drop(lease)
+
+    def outstanding(self, node_id: str, model_id: str, since: float) -> Outstanding:
+        """Attempts at (node, model) that started after `since` (monotonic s) and still run."""
+        leases = self._by_node.get(node_id)
+        if not leases:
+            return NOTHING
+        recent = [x for x in leases.values() if x.at > since and x.model_id == model_id]
+        return Outstanding(len(recent), sum(lease.service_s for lease in recent))
+
+    def in_flight(self, node_id: str) -> int:
+        """Attempts at a node that have not ended."""
+        return len(self._by_node.get(node_id, ()))
+
+    def _expire(self, now: float) -> None:
+        while self._leases:
+            lease = next(iter(self._leases.values()))
+            if len(self._leases) < LEASES_MAX and now - lease.at < LEASE_S:
+                return
+            self.release(lease)
+
+    def _drop(self, lease: Lease) -> None:
+        leases = self._by_node[lease.node_id]
+        del leases[lease.lease_id]
+        if not leases:
+            del self._by_node[lease.node_id]

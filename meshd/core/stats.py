@@ -1,0 +1,89 @@
+"""How fast a model runs here, learnt from the jobs it finishes.
+
+A rate is total work over total time, both fading: each new sample multiplies what is remembered by
+`KEEP` before it is added. Averaging sums rather than ratios lets a long job weigh more than a short
+one, which matters because short jobs measure overhead, not speed; samples too short to say anything
+are left out altogether.
+
+`backlog_s` turns the same measurements into the wait that a new job would meet. It is deliberately
+coarse: the node knows its own queue, but not how long an answer will be until it ends.
+
+Left out on purpose: a rate per batch size. The figure is what one stream got from the traffic that
+there was, and it moves within a few jobs when the traffic changes.
+"""
+
+from __future__ import annotations
+
+from protocol.jobs import Finish
+
+KEEP = 0.8
+"""Share of the past kept at each sample: the last five jobs hold two thirds of the weight."""
+
+PROMPT_SAMPLE_MIN_TOKENS = 16
+"""Prompts with fewer new tokens than this measure the scheduler, not the prefill."""
+
+GENERATION_SAMPLE_MIN_TOKENS = 4
+"""Shorter answers hold too few gaps between tokens to time."""
+
+
+class Rate:
+    """Work per second, recent samples first. 0 until something was measured."""
+
+    def __init__(self) -> None:
+        self._amount = 0.0
+        self._seconds = 0.0
+
+    @property
+    def value(self) -> float:
+        """Amount per second."""
+        return self._amount / self._seconds if self._seconds > 0 else 0.0
+
+    def observe(self, amount: float, seconds: float) -> None:
+        """`amount` was done in `seconds`; a sample without a duration says nothing."""
+        if seconds <= 0:
+            return
+        self._amount = self._amount * KEEP + amount
+        self._seconds = self._seconds * KEEP + seconds
+
+
+class SpeedMeter:
+    """The running speed of one model on this machine."""
+
+    def __init__(self) -> None:
+        self._prompt = Rate()
+        self._generation = Rate()
+        self._jobs = Rate()
+
+    @property
+    def prompt_tps(self) -> float:
+        """Prefill, tokens per second; 0 until measured."""
+        return self._prompt.value
+
+    @property
+    def generation_tps(self) -> float:
+        """Decode of one stream, tokens per second; 0 until measured."""
+        return self._generation.value
+
+    def calibrate(self, prompt_tps: float, generation_tps: float) -> None:
+        """What a trial run after the load measured: a first guess that real jobs soon outweigh."""
+        self._prompt.observe(prompt_tps, 1.0)
+        self._generation.observe(generation_tps, 1.0)
+
+    def observe(self, finish: Finish) -> None:
+        """Learn from a finished job. Tokens that came from a cache are not counted as work."""
+        prefilled = finish.prompt_tokens - finish.cached_tokens
+        if prefilled >= PROMPT_SAMPLE_MIN_TOKENS:
+            self._prompt.observe(prefilled, finish.prompt_s)
+        gaps = finish.completion_tokens - 1
+        if gaps >= GENERATION_SAMPLE_MIN_TOKENS:
+            self._generation.observe(gaps, finish.generation_s)
+        self._jobs.observe(1.0, finish.prompt_s + finish.generation_s)
+
+    def backlog_s(self, in_flight: int, queued: int, slots: int) -> float:
+        """Seconds until a job that arrives now would start: 0 while a slot is free.
+
+        The queue ahead, and the running jobs counted as half done, drain through all slots.
+        """
+        if in_flight < slots or self._jobs.value == 0:
+            return 0.0
+        return (queued + in_flight / 2) / (max(slots, 1) * self._jobs.value)

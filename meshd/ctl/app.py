@@ -1,0 +1,82 @@
+"""`meshctl`: what the mesh is doing, asked of any node. Parses, asks, prints, says how it went.
+
+Built on argparse, http.client and own tables, so that the first words are there within 0.3 s of
+pressing Enter on a two-core machine (typer and rich alone would take 0.25 s to import).
+
+Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 wrong usage,
+3 no node answers, 4 the API key is refused, 5 the mesh is degraded (`status` only), 130 stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from meshd import __version__
+from meshd.cli import Parser, add_settings, parse
+from meshd.ctl import client, exits
+from meshd.ctl.commands import COMMANDS
+from meshd.ctl.exits import Trouble
+
+EPILOG = f"""\
+The node asked is --node URL, else {client.URL_VARIABLE}, else {client.DEFAULT_URL}; an API
+key, where one is needed, comes from {client.KEY_VARIABLE}. Colours obey NO_COLOR.
+
+exit codes: 0 ok, 1 failure, 2 wrong usage, 3 no node answers, 4 API key refused,
+5 degraded (status: a node is suspect or dead, or critically short of memory)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `meshctl`. Returns the exit code; argparse itself exits for --help."""
+    parser, commands = build_parser()
+    args = parse(parser, commands, argv)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return exits.USAGE
+    try:
+        code = COMMANDS[args.command](args)
+        sys.stdout.flush()
+    except Trouble as trouble:
+        sys.stderr.write(f"meshctl: {trouble}\n")
+        return trouble.code
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except BrokenPipeError:  # `meshctl status | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    return code
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser, and the parser of each command by name."""
+    parser = Parser(prog="meshctl", description="See and steer the mesh.", epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"meshctl {__version__}")
+    sub = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    status = _command(sub, "status", "every node on one screen")
+    status.add_argument("--watch", action="store_true", help="keep looking, once a second")
+    status.add_argument("--wide", action="store_true", help="also address, chip, GPU, engines")
+    peers = _command(sub, "peers", "the other nodes as seen from here")
+    peers.add_argument("--wide", action="store_true", help="also why, incarnation, endpoints, id")
+    models = _command(sub, "models", "what can be asked for, and who has it")
+    explain = _command(sub, "explain", "where a question would go, and why; asks no model")
+    explain.add_argument("prompt", metavar="PROMPT", help="the question")
+    explain.add_argument("--model", help="the model it is for (default: the first one offered)")
+    config = sub.add_parser("config", help="check the settings of the daemon on this machine")
+    config.add_argument("action", choices=("check", "path"), help="what to do")
+    config.add_argument("--json", action="store_true", help="print JSON")
+    add_settings(config)
+    version = sub.add_parser("version", help="print the version")
+    version.add_argument("--json", action="store_true", help="print JSON")
+    named = {"status": status, "peers": peers, "models": models, "explain": explain}
+    return parser, {**named, "config": config, "version": version}
+
+
+def _command(sub: Any, name: str, words: str) -> Parser:
+    command: Parser = sub.add_parser(name, help=words, epilog=EPILOG)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    url = os.environ.get(client.URL_VARIABLE) or client.DEFAULT_URL
+    command.add_argument("--node", metavar="URL", default=url, help="the node to ask")
+    return command

@@ -1,0 +1,119 @@
+"""Asking a node over HTTP, with the standard library alone: aiohttp takes longer to import than
+`meshctl` may take to answer. Whatever goes wrong becomes one `Trouble` with its exit code.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from meshd.ctl.exits import FAILURE, UNREACHABLE, USAGE, WRONG_KEY, Trouble
+
+DEFAULT_URL = "http://127.0.0.1:8787"
+URL_VARIABLE = "MESHCTL_URL"
+KEY_VARIABLE = "MESHCTL_API_KEY"
+
+TIMEOUT_S = 10.0
+"""Longest wait for a node's answer. A status takes milliseconds; a machine that swaps takes
+seconds, and is worth waiting for."""
+
+ANSWER_MAX_BYTES = 16 * 1024 * 1024
+"""Longest answer read: a status of 1,000 nodes with 10 models each is about 6 MB."""
+
+
+class Node:
+    """One node's HTTP endpoint. A connection per question: commands ask once or twice."""
+
+    def __init__(self, url: str, *, api_key: str | None = None, timeout_s: float = TIMEOUT_S):
+        self.url = url.rstrip("/")
+        self._parts = _split(self.url)
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The JSON object at `path`. Raises Trouble."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON object that answers `body`. Raises Trouble."""
+        return self._ask("POST", path, json.dumps(body).encode())
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
+        connection = self._connect()
+        try:
+            connection.request(method, self._parts.path + path, body, self._headers())
+            answer = connection.getresponse()
+            raw = answer.read(ANSWER_MAX_BYTES + 1)
+        except TimeoutError:
+            raise Trouble(
+                UNREACHABLE, f"{self.url} took the question but gave no answer in time"
+            ) from None
+        except OSError as error:
+            raise Trouble(UNREACHABLE, self._nobody(error)) from None
+        except http.client.HTTPException as error:
+            raise Trouble(
+                UNREACHABLE, f"{self.url} does not speak HTTP ({type(error).__name__})"
+            ) from None
+        finally:
+            connection.close()
+        return _object(answer.status, raw, self.url)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        secure = self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        return kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if self._api_key:
+            headers["Authorization"] = f"Bearer {self._api_key}"
+        return headers
+
+    def _nobody(self, error: OSError) -> str:
+        why = error.strerror or str(error)
+        return (
+            f"no node answers at {self.url} ({why}); start one with `meshd run`, "
+            f"or name another with --node URL or {URL_VARIABLE}"
+        )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        port_ok, parts = False, urlsplit("")
+    if not port_ok or parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise Trouble(USAGE, f"{url!r} is not the URL of a node; write it like {DEFAULT_URL}")
+    return parts
+
+
+def _object(status: int, raw: bytes, url: str) -> dict[str, Any]:
+    if status in {401, 403}:
+        raise Trouble(WRONG_KEY, f"{url} wants another API key ({_said(raw)}); set {KEY_VARIABLE}")
+    if status != 200:
+        raise Trouble(FAILURE, f"{url} refused ({status}): {_said(raw)}")
+    if len(raw) > ANSWER_MAX_BYTES:
+        raise Trouble(FAILURE, f"{url} sent more than {ANSWER_MAX_BYTES} bytes")
+    body = _json(raw)
+    if not isinstance(body, dict):
+        raise Trouble(FAILURE, f"{url} sent no JSON object; is that really a node of the mesh?")
+    return body
+
+
+def _said(raw: bytes) -> str:
+    """The message of an error in OpenAI's shape, or nothing better."""
+    body = _json(raw)
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return str(message) if message else "no reason given"
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,170 @@
+"""From settings to a running node, and from a signal to a clean end.
+
+Exit codes: 0 after a signal, 1 when the node could not start, 2 when an engine SPEC cannot be
+understood; one line on standard error says why and what to do. Standard output carries what a
+person started the daemon to read: the endpoint, a line to try, and the mesh; the log goes to
+standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvloop
+
+from meshd.api.server import BindError as HttpBindError
+from meshd.config import Settings
+from meshd.core.ports import EngineError
+from meshd.engine.factory import build
+from meshd.engine.spec import SpecError, parse
+from meshd.host.probe import host_probe
+from meshd.net.mesh import MeshNet
+from meshd.net.transport import BindError
+from meshd.net.trust import TrustError
+from meshd.node import Node, say
+
+LOCK_FILE = "meshd.lock"
+
+LOOK_AROUND_S = 3.0
+"""How long to look for peers before saying whom the node sees: mDNS answers within two."""
+
+
+NAME_MODELS_S = 1.0
+"""How long the introduction waits for the name of a model: a GGUF header is read in 20 ms."""
+
+
+class StartError(Exception):
+    """The node cannot start; the text is one line for the owner."""
+
+
+def run(settings: Settings) -> int:
+    """Run a node until SIGTERM or SIGINT. Returns the exit code."""
+    _log_to_stderr(settings.log_format)
+    try:
+        with _sole_owner(settings.state_dir):
+            uvloop.run(_serve(settings))
+    except SpecError as error:
+        _complain(error)
+        return 2
+    except (StartError, BindError, HttpBindError, TrustError, EngineError) as error:
+        _complain(error)
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    engines = [build(parse(text)) for text in settings.engines]
+    node = Node(settings, MeshNet(settings, say), engines, host_probe())
+    node.failed.add_done_callback(lambda _: stopped.set())
+    try:
+        await node.start()
+        await _first_models(node, settings)
+        _print(introduction(node, settings.name))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), LOOK_AROUND_S)
+        if not stopped.is_set():
+            _print(_mesh_line(node))
+        await stopped.wait()
+        if node.failed.done():
+            raise StartError(node.failed.result())
+    finally:
+        await node.close()
+
+
+async def _first_models(node: Node, settings: Settings) -> None:
+    """Wait a moment for an engine to say what it offers, so that the line to try names a model."""
+    deadline = asyncio.get_running_loop().time() + NAME_MODELS_S
+    while settings.engines and not node.offered and not node.failed.done():
+        if asyncio.get_running_loop().time() >= deadline:
+            return
+        await asyncio.sleep(0.01)
+
+
+def introduction(node: Node, name: str) -> str:
+    """What a person reads first: where the endpoint is, and a line to try it with."""
+    base = node.base_url
+    model = next((offered.model_id for offered in node.offered), "MODEL")
+    question = json.dumps(
+        {"model": model, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}
+    )
+    return (
+        f"{name} answers at {base}/v1\n"
+        f"  curl -N {base}/v1/chat/completions -d '{question}'\n"
+        f"  (models: curl {base}/v1/models; the mesh: meshctl status)"
+    )
+
+
+def _mesh_line(node: Node) -> str:
+    peers = [
+        member.name
+        for member in node.view.members.values()
+        if member.node_id != node.view.self_id and member.state == "alive"
+    ]
+    if not peers:
+        return "mesh: this node alone (no peer heard yet)"
+    return f"mesh: this node and {', '.join(sorted(peers))}"
+
+
+def _complain(error: Exception) -> None:
+    print(f"meshd: {error}", file=sys.stderr)  # noqa: T201
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+@contextlib.contextmanager
+def _sole_owner(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory: two daemons on one identity would call each other impostors."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (state_dir / LOCK_FILE).open("w")
+    except OSError as error:
+        raise StartError(
+            f"cannot write to the state directory {state_dir}: {error.strerror}; "
+            "choose another with --state-dir"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartError(
+                f"another meshd runs on the state directory {state_dir}; "
+                "stop it, or give this one its own with --state-dir"
+            ) from None
+        yield
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line, for log collectors."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _log_to_stderr(log_format: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if log_format == "json":
+        handler.setFormatter(_JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

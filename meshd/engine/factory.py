@@ -1,0 +1,44 @@
+"""From a SPEC to an engine. Each kind is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from meshd.core.ports import Engine, EngineError
+from meshd.engine.spec import EmulatedSpec, EngineSpec, LlamaSpec, MlxSpec, UpstreamSpec
+
+BUNDLED = "bundled"
+"""The PATH that stands for the model that comes with the `llama` extra."""
+
+
+def build(spec: EngineSpec) -> Engine:
+    """An engine that has not been started. It looks for packages on the disk, so call it before
+    the loop runs.
+
+    Raises EngineError when something that this kind needs is not installed.
+    """
+    match spec:
+        case EmulatedSpec():
+            from meshd.engine.emulated import EmulatedEngine
+
+            return EmulatedEngine(spec)
+        case UpstreamSpec(url, model, slots):
+            from meshd.engine.upstream import UpstreamEngine
+
+            return UpstreamEngine(url, model, slots)
+        case LlamaSpec():
+            return _llamacpp(spec)
+        case MlxSpec():
+            raise EngineError("engine mlx is not built into this version yet; use llamacpp:PATH")
+
+
+def _llamacpp(spec: LlamaSpec) -> Engine:
+    from importlib.util import find_spec
+
+    from meshd.engine.bundled import bundled_gguf
+    from meshd.engine.supervisor import LlamaEngine, LlamaOptions
+
+    if find_spec("llama_cpp") is None:
+        raise EngineError("llama.cpp is not installed: install meshd-llm with the extra `llama`")
+    path = bundled_gguf() if spec.path == BUNDLED else Path(spec.path).expanduser()
+    return LlamaEngine(path, LlamaOptions(spec.ctx, spec.slots, spec.threads, spec.model))

@@ -1,0 +1,187 @@
+"""What a GGUF file says of itself, read without llama.cpp.
+
+The daemon must know a model's name, context length and size before it starts a worker, and a wrong
+file must be refused with one clear line rather than by a crash. So the head of the file is read
+here: magic, version, and key-value pairs until the wanted ones are found. Tensors are left to
+llama.cpp, which checks that they lie within the file.
+
+Everything read is bounded: a hostile file costs at most `HEAD_MAX_BYTES` and never recursion.
+
+The fingerprint stands for the weights: equal files have equal fingerprints, so a token id means the
+same on both machines. It hashes the size, the head and evenly spaced blocks: a 40 GB file is read
+in milliseconds, and two different models never share all of those bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from meshd.core.ports import EngineError
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+HEAD_MAX_BYTES = 64 * 1024 * 1024
+"""Key-value pairs beyond this are not read; the largest vocabularies take about 15 MB."""
+
+PAIRS_MAX = 4_096
+"""Key-value pairs; real files hold 20 to 60."""
+
+FINGERPRINT_BLOCKS = 16
+FINGERPRINT_BLOCK_BYTES = 64 * 1024
+
+STRING, ARRAY = 8, 9
+SCALARS = {
+    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i",
+    6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
+}  # fmt: skip
+"""GGUF value types and how they are packed (ggml/include/gguf.h)."""
+
+FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
+    11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S",
+    17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS",
+    23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S",
+    29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 38: "MXFP4",
+}  # fmt: skip
+"""general.file_type (llama.h, enum llama_ftype); what is not listed is shown as nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHead:
+    """The wanted facts. 0 or empty where the file does not say."""
+
+    architecture: str
+    name: str
+    context_length: int
+    quantisation: str
+    size_bytes: int
+    fingerprint: str
+
+
+def inspect(path: Path) -> GgufHead:
+    """Read the head of a model file. Raises EngineError with one line for the owner.
+
+    Blocks on the disk for a few milliseconds: call it from a thread.
+    """
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            values = _Reader(file, path).head()
+            return _head(values, size, _fingerprint(file, size))
+    except FileNotFoundError:
+        raise EngineError(
+            f"model file not found: {path}; check the path given to --engine"
+        ) from None
+    except OSError as error:
+        raise EngineError(f"model file {path} cannot be read: {error.strerror}") from None
+
+
+def _head(values: dict[str, object], size: int, fingerprint: str) -> GgufHead:
+    architecture = str(values.get("general.architecture", ""))
+    context = values.get(f"{architecture}.context_length", 0)
+    file_type = values.get("general.file_type", -1)
+    return GgufHead(
+        architecture=architecture,
+        name=str(values.get("general.name", "")),
+        context_length=context if isinstance(context, int) else 0,
+        quantisation=FILE_TYPES.get(file_type, "") if isinstance(file_type, int) else "",
+        size_bytes=size,
+        fingerprint=fingerprint,
+    )
+
+
+class _Reader:
+    """The key-value pairs of one open file."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def head(self) -> dict[str, object]:
+        """Scalars and strings up to the tokenizer's tables, or to all that is wanted."""
+        if self._take(4) != MAGIC:
+            raise EngineError(
+                f"{self._path} is not a GGUF model (it does not begin with GGUF); "
+                "download it again, or name another file"
+            )
+        version = self._number("<I")
+        if version not in VERSIONS:
+            raise EngineError(
+                f"{self._path}: GGUF version {version} is not supported (2 and 3 are)"
+            )
+        self._number("<Q")
+        pairs = self._number("<Q")
+        if pairs > PAIRS_MAX:
+            raise self._corrupt(f"{pairs} key-value pairs")
+        values: dict[str, object] = {}
+        for _ in range(pairs):
+            key = self._text()
+            values[key] = self._value(self._number("<I"))
+            if _is_enough(values):
+                break
+        return values
+
+    def _value(self, kind: int) -> object:
+        if kind == STRING:
+            return self._text()
+        if kind == ARRAY:
+            self._pass_array()
+            return None
+        if kind not in SCALARS:
+            raise self._corrupt(f"value type {kind}")
+        return struct.unpack(SCALARS[kind], self._take(struct.calcsize(SCALARS[kind])))[0]
+
+    def _pass_array(self) -> None:
+        kind, count = self._number("<I"), self._number("<Q")
+        if kind in SCALARS:
+            self._pass(count * struct.calcsize(SCALARS[kind]))
+        elif kind == STRING:
+            for _ in range(count):
+                self._pass(self._number("<Q"))
+        else:
+            raise self._corrupt(f"array of value type {kind}")
+
+    def _text(self) -> str:
+        return self._take(self._number("<Q")).decode("utf-8", "replace")
+
+    def _number(self, form: str) -> int:
+        return int(struct.unpack(form, self._take(struct.calcsize(form)))[0])
+
+    def _pass(self, size: int) -> None:
+        if size > HEAD_MAX_BYTES or self._file.tell() + size > HEAD_MAX_BYTES:
+            raise self._corrupt("a head that is too long")
+        self._file.seek(size, 1)
+
+    def _take(self, size: int) -> bytes:
+        if size > HEAD_MAX_BYTES or self._file.tell() + size > HEAD_MAX_BYTES:
+            raise self._corrupt("a head that is too long")
+        taken = self._file.read(size)
+        if len(taken) < size:
+            raise self._corrupt("an end in the middle of the head")
+        return taken
+
+    def _corrupt(self, found: str) -> EngineError:
+        return EngineError(
+            f"{self._path} is not a whole GGUF model (found {found}); download it again"
+        )
+
+
+def _is_enough(values: dict[str, object]) -> bool:
+    architecture = values.get("general.architecture")
+    return (
+        architecture is not None
+        and f"{architecture}.context_length" in values
+        and {"general.name", "general.file_type"} <= values.keys()
+    )
+
+
+def _fingerprint(file: BinaryIO, size: int) -> str:
+    digest = hashlib.sha256(size.to_bytes(8, "little"))
+    for index in range(FINGERPRINT_BLOCKS):
+        file.seek(max(0, size - FINGERPRINT_BLOCK_BYTES) * index // (FINGERPRINT_BLOCKS - 1))
+        digest.update(file.read(FINGERPRINT_BLOCK_BYTES))
+    return f"gguf-{digest.hexdigest()[:32]}"

@@ -1,0 +1,97 @@
+"""What an adopted server says of its models.
+
+`GET /models` answers `{"data": [...]}` at most servers, `{"models": [...]}` or a bare list at some.
+Only the id is certain. Context length hides under many names, and warmth under `status.value`
+(llama.cpp's router) or `state` (LM Studio); where nothing is said a model counts as warm, because
+a server that loads on demand does not say so either, and nobody is asked by trying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from protocol import limits
+from protocol.messages import ModelRecord
+
+CONTEXT_KEYS = (
+    "loaded_context_length",
+    "n_ctx",
+    "max_model_len",
+    "context_length",
+    "context_window",
+    "max_context_length",
+)
+"""LM Studio, llama.cpp, vLLM, several, Groq, LM Studio: what is loaded before what is possible."""
+
+COLD_STATES = {"unloaded", "not-loaded", "sleeping"}
+
+CAPABILITIES = ("chat", "completion")
+"""What every OpenAI-compatible server has. More only where it is said."""
+
+KNOWN_CAPABILITIES = {"embedding", "tools", "vision", "audio", "thinking"}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One model of an adopted server."""
+
+    record: ModelRecord
+    is_warm: bool
+
+
+def read_listing(decoded: Any, engine: str) -> list[Listed] | None:
+    """The models of a decoded answer, at most MODELS_MAX; None when it is not a list of models."""
+    entries = decoded
+    if isinstance(decoded, Mapping):
+        entries = decoded.get("data", decoded.get("models"))
+    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
+        return None
+    listed = (_listed(entry, engine) for entry in entries if isinstance(entry, Mapping))
+    unique = {each.record.model_id: each for each in listed if each is not None}
+    return list(unique.values())[: limits.MODELS_MAX]
+
+
+def unlisted(model: str, engine: str) -> Listed:
+    """A model that the owner named and the server does not list."""
+    return Listed(ModelRecord(model_id=model, engine=engine, capabilities=CAPABILITIES), True)
+
+
+def _listed(entry: Mapping[str, Any], engine: str) -> Listed | None:
+    model_id = entry.get("id") or entry.get("name")
+    if not isinstance(model_id, str) or not 0 < len(model_id) <= limits.TEXT_MAX_CHARS:
+        return None
+    status = entry.get("status")
+    state = status.get("value") if isinstance(status, Mapping) else entry.get("state")
+    record = ModelRecord(
+        model_id=model_id,
+        engine=engine,
+        aliases=_words(entry.get("aliases"))[: limits.ALIASES_MAX],
+        context_length=_context(entry),
+        capabilities=_capabilities(entry),
+    )
+    return Listed(record, state not in COLD_STATES)
+
+
+def _context(entry: Mapping[str, Any]) -> int:
+    meta = entry.get("meta")
+    for place in (entry, meta if isinstance(meta, Mapping) else {}):
+        for key in CONTEXT_KEYS:
+            value = place.get(key)
+            if type(value) is int and 0 < value < 2**31:
+                return value
+    return 0
+
+
+def _capabilities(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    told = [word for word in _words(entry.get("capabilities")) if word in KNOWN_CAPABILITIES]
+    return (*CAPABILITIES, *dict.fromkeys(told))
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return ()
+    return tuple(
+        word for word in value if isinstance(word, str) and 0 < len(word) <= limits.TEXT_MAX_CHARS
+    )

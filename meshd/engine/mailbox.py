@@ -1,0 +1,33 @@
+"""Where the events of one job wait for its asker.
+
+Not a queue of batches but one growing batch: an asker that was busy takes everything at once, so a
+slow client costs fewer writes and not more memory. The bound is the job's own: an answer has no
+more tokens than its context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from protocol.jobs import Event
+
+
+class Mailbox:
+    """One writer, one reader."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._filled = asyncio.Event()
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Add events; the reader wakes."""
+        self._events.extend(events)
+        self._filled.set()
+
+    async def take(self) -> list[Event]:
+        """Everything that came since the last call; waits until there is something."""
+        await self._filled.wait()
+        self._filled.clear()
+        taken, self._events = self._events, []
+        return taken

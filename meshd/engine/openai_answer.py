@@ -1,0 +1,102 @@
+"""An upstream's answer, from bytes as they come to batches of events.
+
+Both readers take what one network read gave, nothing for the end of the body, and the time; each
+returns the events that became known, and ends with exactly one Finish or Failure. The bytes may be
+cut anywhere.
+
+A stream is whole at `[DONE]`, or at its end if a finish reason came before. Anything else that
+stops is a failure: a server that dies in the middle must not look like a short answer.
+"""
+
+from __future__ import annotations
+
+from meshd.engine.openai_wire import Translation, WireError
+from meshd.engine.sse import SseError, SseSplitter
+from protocol import limits
+from protocol.jobs import Event, Failure, Finish, Job
+
+DONE = b"[DONE]"
+
+PLAIN_MAX_BYTES = limits.JOB_MAX_BYTES
+"""A plain answer: as large as a request may be."""
+
+
+class AnswerStream:
+    """Reads a stream of server-sent events."""
+
+    def __init__(self, job: Job, began: float) -> None:
+        """`began` is when the request was sent, on the clock of `take`."""
+        self.is_over = False
+        self._job = job
+        self._began = began
+        self._first = 0.0
+        self._splitter = SseSplitter()
+        self._translation = Translation()
+
+    def take(self, received: bytes, now: float) -> list[Event]:
+        """What `received` adds; empty bytes are the end of the body."""
+        events: list[Event] = []
+        try:
+            payloads = self._splitter.feed(received) if received else self._splitter.finish()
+            for payload in payloads:
+                if payload == DONE:
+                    return self._end(events, now)
+                events += self._translation.events(payload)
+                if events and isinstance(events[-1], Failure):
+                    self.is_over = True
+                    return events
+        except (SseError, WireError) as error:
+            return self._fail(events, f"the upstream server sent a broken stream: {error}")
+        if events and not self._first:
+            self._first = now
+        if received:
+            return events
+        if self._translation.is_whole:
+            return self._end(events, now)
+        return self._fail(events, "the upstream server ended its answer in the middle")
+
+    def _end(self, events: list[Event], now: float) -> list[Event]:
+        self.is_over = True
+        first = self._first or now
+        return [*events, self._translation.finish(self._job, first - self._began, now - first)]
+
+    def _fail(self, events: list[Event], message: str) -> list[Event]:
+        self.is_over = True
+        return [*events, Failure("engine_failed", message, elsewhere=True)]
+
+
+class PlainAnswer:
+    """Reads one JSON body."""
+
+    def __init__(self, job: Job, began: float) -> None:
+        """`began` is when the request was sent, on the clock of `take`."""
+        self.is_over = False
+        self._job = job
+        self._began = began
+        self._body = bytearray()
+
+    def take(self, received: bytes, now: float) -> list[Event]:
+        """Nothing until the body is whole, then everything."""
+        self._body += received
+        if len(self._body) > PLAIN_MAX_BYTES:
+            return self._fail(f"the upstream server's answer exceeds {PLAIN_MAX_BYTES} bytes")
+        if received:
+            return []
+        translation = Translation()
+        try:
+            events = translation.events(bytes(self._body))
+        except WireError as error:
+            return self._fail(f"the upstream server sent a broken answer: {error}")
+        self.is_over = True
+        if events and isinstance(events[-1], Failure):
+            return events
+        if not translation.is_whole:
+            return self._fail("the upstream server's answer has no finish_reason")
+        return [*events, self._finish(translation, now)]
+
+    def _finish(self, translation: Translation, now: float) -> Finish:
+        return translation.finish(self._job, 0.0, now - self._began)
+
+    def _fail(self, message: str) -> list[Event]:
+        self.is_over = True
+        return [Failure("engine_failed", message, elsewhere=True)]

@@ -1,0 +1,312 @@
+"""OpenAI's chat and completion formats, as servers really speak them, to jobs and events and back.
+
+Pure: bodies and payloads in, values out. Decoding is typed, so a chunk costs about a microsecond
+and whatever is not needed is never built. Deviations that are known and harmless are taken in:
+
+- `role` in every delta, empty deltas, null where a key could be missing, unknown keys;
+- thinking as `reasoning_content` or as `reasoning`;
+- usage in a chunk of its own, in the last chunk, in every chunk, or nowhere (then counts are
+  estimated, and say so);
+- finish reasons of other dialects.
+
+What cannot be understood is a `WireError`: a broken answer is never passed on as a short one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from protocol.jobs import (
+    FINISH_REASONS,
+    Event,
+    Failure,
+    Finish,
+    Job,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+
+MESSAGE_MAX_CHARS = 1_000
+"""Of an upstream's own words, in the message that we pass on."""
+
+CALL_ID_MAX_CHARS = 256
+"""Tool call ids and names longer than this are nobody's."""
+
+FAILED_REASONS = {"error", "abort"}
+"""Finish reasons with which servers say that the answer is not whole."""
+
+BYTES_PER_TOKEN = 3.6
+"""For counts that an upstream does not give."""
+
+
+class WireError(ValueError):
+    """Not what an OpenAI-compatible server would send."""
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    logprobs: Any = None
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class Chunk(msgspec.Struct):
+    """A chunk of a stream, or a whole plain answer: what we read of either."""
+
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_DECODER = msgspec.json.Decoder(Chunk)
+_ENCODER = msgspec.json.Encoder()
+
+
+def request_path(job: Job) -> str:
+    """Where a job of this kind is posted, below the base URL."""
+    return "/chat/completions" if job.kind == "chat" else "/completions"
+
+
+def request_body(job: Job, model: str) -> bytes:
+    """The request as the upstream wants it. Extras never override a field that we set."""
+    body: dict[str, Any] = {**job.extras} if isinstance(job.extras, dict) else {}
+    body["model"] = model
+    if job.kind == "chat":
+        body["messages"] = job.messages
+    else:
+        body["prompt"] = job.prompt if job.prompt_tokens is None else job.prompt_tokens
+    if job.stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    else:
+        body.pop("stream", None)
+        body.pop("stream_options", None)
+    optional = {
+        "max_tokens": job.max_tokens,
+        "stop": job.stop or None,
+        "tools": job.tools,
+        "tool_choice": job.tool_choice,
+        "response_format": job.response_format,
+        "temperature": job.sampling.temperature,
+        "top_p": job.sampling.top_p,
+        "top_k": job.sampling.top_k,
+        "min_p": job.sampling.min_p,
+        "presence_penalty": job.sampling.presence_penalty,
+        "frequency_penalty": job.sampling.frequency_penalty,
+        "repeat_penalty": job.sampling.repeat_penalty,
+        "seed": job.sampling.seed,
+    }
+    body.update({name: value for name, value in optional.items() if value is not None})
+    if job.sampling.logit_bias:
+        body["logit_bias"] = {str(int(token)): bias for token, bias in job.sampling.logit_bias}
+    if job.logprobs and job.kind == "chat":
+        body["logprobs"], body["top_logprobs"] = True, job.top_logprobs
+    return _ENCODER.encode(body)
+
+
+class Translation:
+    """One answer, payload by payload. `is_whole` is true once the upstream said why it ended."""
+
+    def __init__(self) -> None:
+        self.is_whole = False
+        self._reason = "stop"
+        self._usage: _Usage | None = None
+        self._made_bytes = 0
+
+    def events(self, payload: bytes) -> list[Event]:
+        """What one payload says. The last event may be a Failure. Raises WireError."""
+        try:
+            chunk = _DECODER.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise WireError(f"it is not a chat answer ({error})") from None
+        if chunk.error is not None:
+            return [failure_of_error(chunk.error)]
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        events: list[Event] = []
+        if chunk.choices:
+            choice = chunk.choices[0]
+            delta = choice.delta or choice.message
+            if delta is not None:
+                self._speak(delta, choice.logprobs, events)
+            elif choice.text:
+                events.append(TextDelta(choice.text))
+                self._made_bytes += len(choice.text)
+            if choice.finish_reason:
+                self._end(choice.finish_reason, events)
+        return events
+
+    def finish(self, job: Job, prompt_s: float, generation_s: float) -> Finish:
+        """The account. Times are as seen from here, in seconds."""
+        usage = self._usage or _Usage()
+        cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
+        counted = usage.prompt_tokens is not None and usage.completion_tokens is not None
+        return Finish(
+            self._reason,
+            prompt_tokens=max(0, usage.prompt_tokens or 0) if counted else _estimate(job),
+            completion_tokens=max(0, usage.completion_tokens or 0)
+            if counted
+            else round(self._made_bytes / BYTES_PER_TOKEN),
+            cached_tokens=max(0, cached or 0),
+            prompt_s=prompt_s,
+            generation_s=generation_s,
+            counted=counted,
+        )
+
+    def _speak(self, delta: _Delta, logprobs: Any, events: list[Event]) -> None:
+        thought = delta.reasoning_content or delta.reasoning
+        if thought:
+            events.append(ReasoningDelta(thought))
+            self._made_bytes += len(thought)
+        text = delta.content
+        if text:
+            content = logprobs.get("content") if logprobs.__class__ is dict else None
+            events.append(TextDelta(text, (), content))
+            self._made_bytes += len(text)
+        if delta.tool_calls:
+            self._call(delta.tool_calls, events)
+
+    def _call(self, calls: Sequence[_ToolCall], events: list[Event]) -> None:
+        for place, call in enumerate(calls):
+            function = call.function or _Function()
+            events.append(
+                ToolCallDelta(
+                    index=place if call.index is None else max(0, call.index),
+                    call_id=(call.id or "")[:CALL_ID_MAX_CHARS],
+                    name=(function.name or "")[:CALL_ID_MAX_CHARS],
+                    arguments=function.arguments or "",
+                )
+            )
+
+    def _end(self, reason: str, events: list[Event]) -> None:
+        if reason in FAILED_REASONS:
+            message = f"the upstream server broke its answer off (finish_reason {reason!r})"
+            events.append(Failure("engine_failed", message, elsewhere=True))
+            return
+        self.is_whole = True
+        if reason in FINISH_REASONS:
+            self._reason = reason
+        elif reason == "function_call":
+            self._reason = "tool_calls"
+        elif reason in {"max_tokens", "max_length"}:
+            self._reason = "length"
+
+
+def failure_of_error(error: Any) -> Failure:
+    """An `error` object in the middle of an answer, or of an answer with status 200."""
+    message, code = _error_words(error)
+    if _is_context(message, code):
+        return Failure("context_length_exceeded", message, elsewhere=False, param="messages")
+    return Failure("engine_failed", f"the upstream server failed: {message}", elsewhere=True)
+
+
+def failure_of_status(status: int, body: bytes, retry_after: str) -> Failure:
+    """An HTTP error of the upstream, in our words and with its own message."""
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        decoded = body.decode("utf-8", "replace").strip() or f"HTTP status {status}"
+    error = decoded.get("error", decoded) if isinstance(decoded, dict) else decoded
+    message, word = _error_words(error)
+    param = error.get("param") if isinstance(error, dict) else None
+    if _is_context(message, word):
+        return Failure("context_length_exceeded", message, elsewhere=False, param="messages")
+    code, elsewhere = STATUS_CODES.get(
+        status, ("bad_request", False) if 400 <= status < 500 else ("engine_failed", True)
+    )
+    said = message if code == "bad_request" else f"the upstream server says: {message}"
+    return Failure(
+        code,
+        said,
+        elsewhere=elsewhere,
+        retry_after_s=_seconds(retry_after) if code == "overloaded" else 0.0,
+        param=param[:CALL_ID_MAX_CHARS] if isinstance(param, str) else "",
+    )
+
+
+STATUS_CODES: Mapping[int, tuple[str, bool]] = {
+    401: ("unauthorized", True),
+    403: ("unauthorized", True),
+    404: ("model_not_found", True),
+    408: ("timeout", True),
+    429: ("overloaded", True),
+    501: ("unsupported", True),
+    503: ("overloaded", True),
+    504: ("timeout", True),
+    507: ("insufficient_memory", True),
+}
+"""Our code, and whether another node may do better. Else 4xx are bad requests."""
+
+RETRY_AFTER_DEFAULT_S = 1.0
+RETRY_AFTER_MAX_S = 3_600.0
+
+
+def _seconds(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), RETRY_AFTER_MAX_S)
+    except ValueError:
+        return RETRY_AFTER_DEFAULT_S
+
+
+def _error_words(error: Any) -> tuple[str, str]:
+    """The message, and the code or type beside it."""
+    if isinstance(error, Mapping):
+        message = error.get("message") or error.get("detail") or str(error)
+        words = [error.get("code"), error.get("type")]
+        return str(message)[:MESSAGE_MAX_CHARS], " ".join(str(word) for word in words if word)
+    return str(error)[:MESSAGE_MAX_CHARS], ""
+
+
+def _is_context(message: str, word: str) -> bool:
+    return "context_length_exceeded" in word or "exceed_context_size" in word
+
+
+def _estimate(job: Job) -> int:
+    size = len(job.prompt or "") + sum(_length(message) for message in job.messages)
+    return round(size / BYTES_PER_TOKEN) + len(job.prompt_tokens or ())
+
+
+def _length(message: Any) -> int:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, str):
+        return len(content)
+    if isinstance(content, Sequence):
+        return sum(
+            len(text)
+            for part in content
+            if isinstance(part, Mapping) and isinstance(text := part.get("text"), str)
+        )
+    return 0

@@ -1,0 +1,72 @@
+"""Server-sent events, cut out of a byte stream.
+
+Only what a model server sends matters: lines end with LF or CRLF, `data:` lines carry a payload,
+an empty line ends an event, everything else (comments, event names, ids, retry) is passed over. A
+payload that spans several `data:` lines is joined with LF, as the standard says.
+
+The bytes may be cut anywhere; the payloads are the same.
+"""
+
+from __future__ import annotations
+
+EVENT_MAX_BYTES = 4 * 1024 * 1024
+"""One event. A chunk of a chat answer is about 300 bytes; a whole tool call may come in one."""
+
+
+LINE_COST_BYTES = 64
+"""Memory that a line takes besides its text, so that many short ones count as what they cost."""
+
+
+class SseError(ValueError):
+    """The stream is not one of server-sent events, or an event is too long."""
+
+
+class SseSplitter:
+    """Feed bytes as they come; take the payloads that became whole."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def feed(self, received: bytes) -> list[bytes]:
+        """Payloads completed by `received`. Raises SseError."""
+        whole = self._rest + received if self._rest else received
+        payloads: list[bytes] = []
+        if not self._lines and b"\r" not in whole:
+            *events, self._rest = whole.split(b"\n\n")
+            for event in events:
+                if event[:6] == b"data: " and b"\n" not in event:
+                    # The usual case: an event of one line.
+                    payloads.append(event[6:])
+                else:
+                    self._take_lines([*event.split(b"\n"), b""], payloads)
+        else:
+            *lines, self._rest = whole.split(b"\n")
+            self._take_lines(lines, payloads)
+        if self._size + len(self._rest) > EVENT_MAX_BYTES:
+            raise SseError(f"an event is longer than {EVENT_MAX_BYTES} bytes")
+        return payloads
+
+    def finish(self) -> list[bytes]:
+        """The stream has ended: an event that only lacks its last empty line still counts."""
+        payloads = self.feed(b"\n\n") if self._rest else []
+        return [*payloads, self._event()] if self._lines else payloads
+
+    def _take_lines(self, lines: list[bytes], payloads: list[bytes]) -> None:
+        for line in lines:
+            if line[:5] == b"data:":
+                self._keep(line)
+            elif self._lines and line in {b"", b"\r"}:
+                payloads.append(self._event())
+
+    def _keep(self, line: bytes) -> None:
+        start = 6 if line[5:6] == b" " else 5
+        end = -1 if line[-1:] == b"\r" else None
+        payload = line[start:end]
+        self._lines.append(payload)
+        self._size += len(payload) + LINE_COST_BYTES
+
+    def _event(self) -> bytes:
+        lines, self._lines, self._size = self._lines, [], 0
+        return lines[0] if len(lines) == 1 else b"\n".join(lines)

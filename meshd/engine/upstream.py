@@ -1,0 +1,261 @@
+"""Adopting a server that already runs: Ollama, LM Studio, llama-server, vLLM, anything that speaks
+OpenAI's format.
+
+Its models are listed every few seconds, never tried: a probe by inference would load models, evict
+others, and cost money. A server that is down is an engine without models, not an error: it may come
+back.
+
+The way of a job is kept short, because it is the whole gateway's way: a small client of our own
+with connections kept alive, a body encoded once, events decoded from each network read as one
+batch. A plain job is one plain request. Nothing is tried twice once anything was answered: that is
+the router's business.
+
+Faults of the server become failures that say whose fault it is: refused connections, error
+statuses, broken streams, answers that end without an end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from time import monotonic
+from urllib.parse import urlsplit
+
+import msgspec
+
+from meshd.core.ports import Batch, EngineError, EventStream
+from meshd.core.stats import SpeedMeter
+from meshd.engine.http1 import HttpError
+from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
+from meshd.engine.listing import Listed, read_listing, unlisted
+from meshd.engine.openai_answer import AnswerStream, PlainAnswer
+from meshd.engine.openai_wire import failure_of_status, request_body, request_path
+from protocol.jobs import Failure, Finish, Job
+from protocol.messages import ModelLoad, ModelRecord
+
+LOG = logging.getLogger(__name__)
+
+REFRESH_S = 3.0
+"""Between two listings: a model pulled into Ollama shows up before its owner has looked."""
+
+LISTING_TIMEOUT_S = 5.0
+"""For one listing; servers that are busy loading a model can be slow to answer."""
+
+ERROR_BODY_MAX_BYTES = 64 * 1024
+"""Read of an error's body: its message is all that is wanted."""
+
+LISTING_MAX_BYTES = 4 * 1024 * 1024
+"""Read of a listing: llama.cpp's router tells about 1 kB per model."""
+
+LOAD_GUESS_S = 10.0
+"""Told of a model that its server has not loaded: an 8B model from an SSD."""
+
+
+class UpstreamEngine:
+    """`Engine` for the models of one OpenAI-compatible server."""
+
+    def __init__(self, url: str, model: str = "", slots: int = 8) -> None:
+        """`slots` is how many jobs the server is believed to run at once; it queues itself."""
+        self.name = f"upstream {url}"
+        self._client = HttpClient(url)
+        self._bases = _candidate_bases(urlsplit(url).path)
+        self._base = self._bases[0]
+        self._only = model
+        self._slots = slots
+        self._owner: asyncio.Task[None] | None = None
+        self._listed: dict[str, Listed] = {}
+        self._aliases: dict[str, str] = {}
+        self._in_flight: Counter[str] = Counter()
+        self._meters: defaultdict[str, SpeedMeter] = defaultdict(SpeedMeter)
+        self._trouble = ""
+
+    async def start(self) -> None:
+        """Returns after the first listing, whatever it said."""
+        await self._refresh()
+        self._owner = asyncio.create_task(self._refresh_for_ever(), name=f"engine: {self.name}")
+
+    async def close(self) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await owner
+        self._client.close()
+        self._listed = {}
+
+    def models(self) -> Sequence[ModelRecord]:
+        return tuple(each.record for each in self._listed.values())
+
+    def stats(self) -> Sequence[ModelLoad]:
+        return tuple(self._load(each) for each in self._listed.values())
+
+    async def load(self, model_id: str) -> None:
+        """Nothing to do: the server loads what it is asked for."""
+        if model_id not in self._listed:
+            raise EngineError(f"{self.name} has no model {model_id!r}")
+
+    async def unload(self, model_id: str) -> None:
+        raise EngineError(f"{model_id} belongs to {self.name}; unload it there")
+
+    def generate(self, job: Job) -> EventStream:
+        return self._generate(job)
+
+    def _load(self, each: Listed) -> ModelLoad:
+        model_id = each.record.model_id
+        jobs, meter = self._in_flight[model_id], self._meters[model_id]
+        in_flight, queued = min(jobs, self._slots), max(0, jobs - self._slots)
+        return ModelLoad(
+            model_id=model_id,
+            warm=each.is_warm,
+            slots=self._slots,
+            in_flight=in_flight,
+            queued=queued,
+            backlog_s=meter.backlog_s(in_flight, queued, self._slots),
+            prompt_tps=meter.prompt_tps,
+            generation_tps=meter.generation_tps,
+            load_s=0.0 if each.is_warm else LOAD_GUESS_S,
+        )
+
+    async def _generate(self, job: Job) -> EventStream:
+        model_id = self._aliases.get(job.model, job.model)
+        refusal = self._refusal(job, model_id)
+        if refusal is not None:
+            yield [refusal]
+            return
+        body = request_body(job, model_id)
+        self._in_flight[model_id] += 1
+        exchange = None
+        try:
+            began = monotonic()
+            exchange = await self._client.request("POST", self._base + request_path(job), body)
+            if exchange.status != 200:
+                yield [await _refused(exchange)]
+                return
+            answer = _reader(exchange)(job, began)
+            while not answer.is_over:
+                batch = answer.take(await exchange.read(), monotonic())
+                if batch:
+                    self._learn(model_id, batch)
+                    yield batch
+        except (ConnectionFailed, HttpError) as error:
+            yield [self._failure(error, answered=exchange is not None)]
+        finally:
+            self._in_flight[model_id] -= 1
+            if exchange is not None:
+                exchange.end()
+
+    def _refusal(self, job: Job, model_id: str) -> Failure | None:
+        listed = self._listed.get(model_id)
+        if listed is None:
+            because = f" ({self._trouble})" if self._trouble else ""
+            return Failure(
+                "model_not_found",
+                f"{self.name} has no model {job.model!r}{because}",
+                elsewhere=True,
+            )
+        if job.kind == "embedding":
+            return Failure(
+                "unsupported", "embeddings are not passed on to adopted servers yet", elsewhere=True
+            )
+        if job.prefix_text or job.prefix_tokens:
+            return Failure(
+                "unsupported",
+                f"{self.name} cannot carry on an answer that another machine began",
+                elsewhere=True,
+            )
+        return None
+
+    def _learn(self, model_id: str, batch: Batch) -> None:
+        last = batch[-1]
+        if isinstance(last, Finish):
+            self._meters[model_id].observe(last)
+
+    def _failure(self, error: Exception, *, answered: bool) -> Failure:
+        if answered or isinstance(error, HttpError):
+            broke = f"{self.name} broke its answer off: {error}"
+            return Failure("engine_failed", broke, elsewhere=True)
+        return Failure(
+            "unreachable",
+            f"{self.name} cannot be reached ({error}); is the server running?",
+            elsewhere=True,
+        )
+
+    async def _refresh_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            self._client.sweep()
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        """List the models again. A server that does not answer has none."""
+        trouble = ""
+        for base in self._bases:
+            try:
+                listed = await self._list(base)
+            except (ConnectionFailed, ValueError) as error:
+                trouble = trouble or str(error)
+                continue
+            self._base = base
+            self._bases = (base, *(other for other in self._bases if other != base))
+            self._keep(listed, "")
+            return
+        self._keep([], trouble)
+
+    async def _list(self, base: str) -> list[Listed]:
+        """Raises ValueError where this is not a list of models, and ConnectionFailed."""
+        try:
+            async with asyncio.timeout(LISTING_TIMEOUT_S):
+                body = await self._get(f"{base}/models")
+        except TimeoutError:
+            raise ValueError(f"no list of models within {LISTING_TIMEOUT_S:.0f} s") from None
+        try:
+            listed = read_listing(msgspec.json.decode(body), self.name)
+        except UnicodeDecodeError:
+            listed = None
+        if listed is None:
+            raise ValueError("its /models is not a list of models")
+        return listed
+
+    async def _get(self, path: str) -> bytes:
+        exchange = await self._client.request("GET", path)
+        try:
+            body = await exchange.read_at_most(LISTING_MAX_BYTES)
+            if exchange.status != 200:
+                raise ValueError(failure_of_status(exchange.status, body, "").message)
+            return body
+        finally:
+            exchange.end()
+
+    def _keep(self, listed: list[Listed], trouble: str) -> None:
+        if self._only and not trouble:
+            named = [each for each in listed if each.record.model_id == self._only]
+            listed = named or [unlisted(self._only, self.name)]
+        self._listed = {each.record.model_id: each for each in listed}
+        self._aliases = {
+            alias: each.record.model_id for each in listed for alias in each.record.aliases
+        }
+        for gone in [model for model in self._meters if model not in self._listed]:
+            del self._meters[gone]
+        if trouble != self._trouble:
+            self._trouble = trouble
+            LOG.warning("%s: %s", self.name, trouble or "answers again")
+
+
+def _candidate_bases(path: str) -> tuple[str, ...]:
+    """Where the API may lie: people give the address with or without /v1."""
+    plain = path.rstrip("/")
+    return (plain,) if plain.endswith("/v1") else (f"{plain}/v1", plain)
+
+
+async def _refused(exchange: Exchange) -> Failure:
+    body = await exchange.read_at_most(ERROR_BODY_MAX_BYTES)
+    return failure_of_status(exchange.status, body, exchange.header("retry-after"))
+
+
+def _reader(exchange: Exchange) -> type[AnswerStream | PlainAnswer]:
+    """By what the server sends, not by what was asked: some answer a stream in one piece."""
+    kind = exchange.header("content-type")
+    return AnswerStream if kind.startswith("text/event-stream") else PlainAnswer

@@ -1,0 +1,290 @@
+"""The process of one loaded model: `python -m meshd.engine.worker`, with a socket as its stdin.
+
+A process of its own, so that a crash or an out-of-memory kill costs this model and not the daemon,
+so that unloading gives all memory back, and so that llama.cpp never holds up the daemon's loop.
+
+Two threads share little. The reader takes frames from the daemon, puts them into a queue, and beats
+five times a second. The main thread loads the model, then makes passes while there is work, and
+sleeps in the queue when there is none. When the daemon goes away the stream ends, and the reader
+ends the process, whatever llama.cpp is doing.
+
+A reused prefix was computed in passes of other sizes, whose last bits may differ. A job that gives
+a seed asks for the same answer twice, so its prompt is read anew.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from meshd.engine import frames
+from meshd.engine.scheduler import Row, Scheduler
+from meshd.engine.turn import Turn, prepare
+from protocol.errors import ProtocolError
+from protocol.jobs import Event, Failure
+
+if TYPE_CHECKING:
+    from meshd.engine.llamacpp import LlamaModel
+
+READ_BYTES = 256 * 1024
+
+PASS_TARGET_S = 0.06
+"""How much a piece of prompt may lengthen a pass: other streams' tokens then come at least about
+15 times a second, and a short prompt waits 0.03 s for a long one on average."""
+
+PREFILL_CHOICES = (512, 256, 128, 64, 32)
+"""Tokens of prompt per pass. Few and fixed for a worker's life, so that the same prompt is cut in
+the same places and gives the same answer."""
+
+TRIAL_PROMPT_TOKENS = 64
+TRIAL_ANSWER_TOKENS = 4
+"""The calibration run: about 0.1 s on two cores with a 135M model, a few seconds with an 8B one."""
+
+
+class Line:
+    """The stream to the daemon. Frames may be sent by both threads."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self.received: SimpleQueue[list[Any]] = SimpleQueue()
+        self.busy_since = 0.0
+        """When the pass at hand began (monotonic s), 0 between passes."""
+
+    def send(self, frame: bytes) -> None:
+        """Blocks while the daemon is behind. A daemon that is gone ends the process."""
+        try:
+            with self._lock:
+                self._stream.sendall(frame)
+        except OSError:
+            os._exit(0)
+
+    def read_for_ever(self) -> None:
+        """The reader thread."""
+        buffer = bytearray()
+        beat_at = time.monotonic()
+        poller = select.poll()
+        poller.register(self._stream, select.POLLIN)
+        while True:
+            wait = max(0.0, beat_at - time.monotonic())
+            if poller.poll(wait * 1000):
+                received = self._stream.recv(READ_BYTES)
+                if not received:
+                    os._exit(0)
+                buffer += received
+                self._cut(buffer)
+            if time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + frames.BEAT_EVERY_S
+                since = self.busy_since
+                self.send(frames.frame(frames.BEAT, time.monotonic() - since if since else 0.0))
+
+    def _cut(self, buffer: bytearray) -> None:
+        head = frames.LENGTH.size
+        while len(buffer) >= head:
+            end = head + frames.LENGTH.unpack_from(buffer)[0]
+            if len(buffer) < end:
+                return
+            self.received.put(frames.read_frame(bytes(buffer[head:end])))
+            del buffer[:end]
+
+
+class Worker:
+    """Runs jobs on one model until the process ends."""
+
+    def __init__(self, line: Line, model: LlamaModel, slots: int, prefill_tokens: int) -> None:
+        self._line = line
+        self._model = model
+        self._scheduler = Scheduler(slots, max(prefill_tokens, slots))
+        self._turns: dict[int, Turn] = {}
+        self._running: dict[int, Turn] = {}
+        """Turns by slot."""
+        self._out: list[tuple[int, list[Event]]] = []
+
+    def run_for_ever(self) -> None:
+        """The main thread, once the model is loaded."""
+        while True:
+            self._take_frames()
+            for placement in self._scheduler.place():
+                self._begin(placement.key, placement.slot, placement.reused)
+            rows = self._scheduler.plan()
+            if rows:
+                self._pass(rows)
+            self._flush()
+
+    def _take_frames(self) -> None:
+        received = self._line.received
+        if self._scheduler.is_idle:
+            self._take(received.get())
+        try:
+            while True:
+                self._take(received.get_nowait())
+        except Empty:
+            return
+
+    def _take(self, values: list[Any]) -> None:
+        if values[0] == frames.JOB:
+            self._accept(values[1], values[2])
+        elif values[0] == frames.CANCEL:
+            self._drop(values[1])
+
+    def _accept(self, key: int, fields: Any) -> None:
+        try:
+            job = frames.read_job(fields)
+        except ProtocolError as error:
+            failure = Failure("bad_request", f"the job is malformed: {error}", elsewhere=False)
+            self._out.append((key, [failure]))
+            return
+        prompt = prepare(job, self._model)
+        if isinstance(prompt, Failure):
+            self._out.append((key, [prompt]))
+            return
+        now = time.monotonic()
+        turn = Turn(key, job, prompt, self._model.context_length, arrived=now, placed=now)
+        if job.max_tokens == 0:
+            self._out.append((key, [turn.finish("length", now)]))
+            return
+        self._turns[key] = turn
+        self._scheduler.submit(key, prompt, reuse=job.sampling.seed is None)
+
+    def _begin(self, key: int, slot: int, reused: int) -> None:
+        turn = self._turns[key]
+        if not self._model.trim(slot, reused):
+            self._scheduler.forget(slot)
+            reused = 0
+        turn.cached = reused
+        turn.placed = time.monotonic()
+        extras = turn.job.extras if isinstance(turn.job.extras, dict) else {}
+        turn.sampler = self._model.sampler(
+            turn.job.sampling, ignore_end=extras.get("ignore_eos") is True
+        )
+        self._running[slot] = turn
+
+    def _drop(self, key: int) -> None:
+        slot = self._scheduler.cancel(key)
+        turn = self._turns.pop(key, None)
+        if slot is not None:
+            del self._running[slot]
+        if turn is not None and turn.sampler is not None:
+            self._model.free_sampler(turn.sampler)
+
+    def _pass(self, rows: list[Row]) -> None:
+        from meshd.engine.llamacpp import LlamaError
+
+        line, model, scheduler = self._line, self._model, self._scheduler
+        line.busy_since = time.monotonic()
+        try:
+            outputs = iter(model.run(rows))
+        except LlamaError as error:
+            self._abandon(str(error))
+            return
+        finally:
+            line.busy_since = 0.0
+        scheduler.ran(rows)
+        for row in rows:
+            if not row.wants_output:
+                continue
+            turn = self._running[row.slot]
+            token = model.sample(turn.sampler, next(outputs))
+            events = list(
+                turn.token(
+                    token,
+                    model.piece(token),
+                    is_end=model.is_end(token),
+                    now=time.monotonic(),
+                )
+            )
+            if events:
+                self._out.append((turn.key, events))
+            if not turn.is_over:
+                scheduler.sampled(row.slot, token)
+            else:
+                self._drop(turn.key)
+
+    def _abandon(self, why: str) -> None:
+        """A pass failed: what the sequences hold is unknown, and nobody's answer can go on here."""
+        failure = Failure(
+            "engine_failed", f"llama.cpp failed in the middle of an answer: {why}", elsewhere=True
+        )
+        for turn in list(self._running.values()):
+            self._out.append((turn.key, [failure]))
+            self._drop(turn.key)
+        self._scheduler.forget_all()
+        self._model.clear()
+
+    def _flush(self) -> None:
+        if self._out:
+            self._line.send(frames.events_frame(self._out))
+            self._out = []
+
+
+def main() -> None:
+    """Serve the daemon at the other end of the socket that is this process's stdin."""
+    line = Line(socket.socket(fileno=sys.stdin.fileno()))
+    threading.Thread(target=_read_or_die, args=(line,), name="reader", daemon=True).start()
+    _, path, context, slots, threads = line.received.get()
+    worker = _load(line, Path(path), context, slots, threads)
+    if worker is not None:
+        worker.run_for_ever()
+
+
+def _read_or_die(line: Line) -> None:
+    """Without its reader the process could neither be told anything nor notice its orphanhood."""
+    try:
+        line.read_for_ever()
+    finally:
+        os._exit(1)
+
+
+def _load(line: Line, path: Path, context: int, slots: int, threads: int) -> Worker | None:
+    from meshd.engine.llamacpp import LlamaError, LlamaModel
+
+    began = time.monotonic()
+    try:
+        model = LlamaModel(path, context=context, slots=slots, threads=threads)
+        prompt_tps, generation_tps = _trial(model)
+    except (LlamaError, OSError, ImportError) as error:
+        line.send(frames.frame(frames.BROKEN, str(error)))
+        return None
+    prefill = next(
+        (size for size in PREFILL_CHOICES if size <= prompt_tps * PASS_TARGET_S),
+        PREFILL_CHOICES[-1],
+    )
+    line.send(
+        frames.ready_frame(
+            frames.WorkerFacts(
+                context_length=model.context_length,
+                slots=slots,
+                load_s=time.monotonic() - began,
+                prompt_tps=prompt_tps,
+                generation_tps=generation_tps,
+                prefill_tokens=prefill,
+            )
+        )
+    )
+    return Worker(line, model, slots, prefill)
+
+
+def _trial(model: LlamaModel) -> tuple[float, float]:
+    """Measured prompt and generation rates, tokens per second. Also pages the weights in."""
+    tokens = [index % model.vocabulary_size for index in range(TRIAL_PROMPT_TOKENS)]
+    model.run([Row(0, tokens[:1], 0, wants_output=True)])
+    model.clear()
+    began = time.monotonic()
+    model.run([Row(0, tokens, 0, wants_output=True)])
+    read = time.monotonic()
+    for index in range(TRIAL_ANSWER_TOKENS):
+        model.run([Row(0, tokens[:1], TRIAL_PROMPT_TOKENS + index, wants_output=True)])
+    done = time.monotonic()
+    model.clear()
+    return TRIAL_PROMPT_TOKENS / (read - began), TRIAL_ANSWER_TOKENS / (done - read)
+
+
+if __name__ == "__main__":
+    main()

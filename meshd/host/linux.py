@@ -1,0 +1,127 @@
+"""Reading a Linux machine: files under /proc and /sys, nothing started, nothing waited for.
+
+`root` stands before every path, so that a folder of recorded files can play another machine.
+Limits of a container or a unit (cgroup v2) count as the machine's own: a daemon that may use 4 GB
+has 4 GB. On cgroup v1 only the machine's figures are seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshd.core.ports import HostFacts, HostReading
+from meshd.host import parse
+from meshd.host.gpu import amd_gpus, nvidia_gpus
+
+ZONES_MAX = 64
+"""Thermal zones and power supplies read: more than any machine shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    total: int
+    available: int
+    stall: parse.Stall
+
+
+class LinuxProbe:
+    """The HostProbe of Linux. A reading takes well below a millisecond; the first `facts` may take
+    seconds where an NVIDIA driver has to wake up, so a daemon asks for it off its loop."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._facts: HostFacts | None = None
+        self._groups = tuple(self._cgroups())
+        self._cpu = parse.cpu_times(self._text("proc/stat"))
+
+    def facts(self) -> HostFacts:
+        if self._facts is None:
+            self._facts = self._look()
+        return self._facts
+
+    def read(self) -> HostReading:
+        memory = self._memory()
+        ratio = memory.available / memory.total if memory.total else None
+        return HostReading(
+            memory_total_bytes=memory.total,
+            memory_available_bytes=memory.available,
+            pressure=parse.pressure_level(memory.stall, ratio),
+            cpu_ratio=self._cpu_ratio(),
+            on_battery=parse.on_battery(self._supplies()),
+            hot=(parse.hottest_c(self._zones()) or 0.0) >= parse.HOT_C,
+        )
+
+    def _look(self) -> HostFacts:
+        cpuinfo = self._text("proc/cpuinfo")
+        machine = os.uname()
+        chip = parse.chip_name(cpuinfo, self._text("proc/device-tree/model"))
+        return HostFacts(
+            system=f"{machine.sysname} {machine.machine}",
+            chip=chip or machine.machine,
+            cores=parse.physical_cores(cpuinfo) or os.cpu_count() or 1,
+            memory_total_bytes=self._memory().total,
+            gpus=amd_gpus(self._root) + nvidia_gpus(self._root),
+        )
+
+    def _memory(self) -> _Memory:
+        """The machine's figures, made smaller by every cgroup limit on the way up to the root."""
+        info = parse.meminfo(self._text("proc/meminfo"))
+        total, free = info.get("MemTotal", 0), info.get("MemAvailable", 0)
+        stalls = [parse.memory_stall(self._text("proc/pressure/memory"))]
+        for group in self._groups:
+            limits = [parse.cgroup_limit(_read(group / f"memory.{n}")) for n in ("max", "high")]
+            limit = min((number for number in limits if number is not None), default=None)
+            if limit is None:
+                continue
+            used = parse.cgroup_limit(_read(group / "memory.current")) or 0
+            spare = parse.cgroup_reclaimable(_read(group / "memory.stat"))
+            total, free = min(total, limit), min(free, max(0, limit - used + spare))
+            stalls.append(parse.memory_stall(_read(group / "memory.pressure")))
+        some, full = max(s.some_ratio for s in stalls), max(s.full_ratio for s in stalls)
+        return _Memory(total, min(free, total), parse.Stall(some, full))
+
+    def _cgroups(self) -> Iterable[Path]:
+        path = parse.cgroup_path(self._text("proc/self/cgroup"))
+        if path is None:
+            return
+        top = self._root / "sys/fs/cgroup"
+        own = top / path.lstrip("/")
+        yield from (group for group in (own, *own.parents) if group.is_relative_to(top))
+
+    def _cpu_ratio(self) -> float:
+        """Since the last reading."""
+        earlier, now = self._cpu, parse.cpu_times(self._text("proc/stat"))
+        self._cpu = now
+        return now.ratio_since(earlier) if now and earlier else 0.0
+
+    def _supplies(self) -> dict[str, dict[str, str]]:
+        names = ("type", "online", "status", "scope")
+        return {
+            folder.name: {name: _read(folder / name).strip() for name in names}
+            for folder in _folders(self._root / "sys/class/power_supply", "*")
+        }
+
+    def _zones(self) -> dict[str, str]:
+        found = _folders(self._root / "sys/class/thermal", "thermal_zone*")
+        return {zone.name: _read(zone / "temp") for zone in found}
+
+    def _text(self, path: str) -> str:
+        return _read(self._root / path)
+
+
+def _folders(parent: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(parent.glob(pattern))[:ZONES_MAX]
+    except OSError:
+        return []
+
+
+def _read(path: Path) -> str:
+    """The file's text, empty where it cannot be had."""
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

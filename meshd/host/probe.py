@@ -1,0 +1,33 @@
+"""Which probe reads this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from meshd.core.ports import HostFacts, HostProbe, HostReading
+
+
+def host_probe() -> HostProbe:
+    """The probe of this operating system; one that knows only what Python knows elsewhere."""
+    system = platform.system()
+    if system == "Linux":
+        from meshd.host.linux import LinuxProbe
+
+        return LinuxProbe()
+    if system == "Darwin":
+        from meshd.host.macos import MacProbe
+
+        return MacProbe()
+    return PlainProbe()
+
+
+class PlainProbe:
+    """For systems without a reader: no memory is claimed, so nothing large is placed here."""
+
+    def facts(self) -> HostFacts:
+        system = f"{platform.system()} {platform.machine()}"
+        return HostFacts(system, platform.processor() or system, os.cpu_count() or 1, 0)
+
+    def read(self) -> HostReading:
+        return HostReading(memory_total_bytes=0, memory_available_bytes=0, pressure="normal")

@@ -1,0 +1,63 @@
+"""From the host of a link to addresses that a socket takes.
+
+Names are resolved in a daemon thread per look-up: the system's resolver may take ten seconds and
+cannot be interrupted, and libzmq, left to do it, would stop everybody's frames meanwhile.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable
+from typing import cast
+
+ADDRESSES_MAX = 8
+"""Addresses of one name that are tried."""
+
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+Address = tuple[int, SocketAddress]
+"""An address family and what `connect` takes."""
+
+
+def is_address(host: str) -> bool:
+    """Whether the host is an IP address, so that no name service is needed to find it."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def find_addresses(host: str, port: int, flags: int = 0) -> list[Address]:
+    """The addresses of a host, in the system's order of preference; empty when it is unknown."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except (OSError, UnicodeError):
+        return []
+    addresses = [(int(family), cast(SocketAddress, target)) for family, _, _, _, target in found]
+    return addresses[:ADDRESSES_MAX]
+
+
+def endpoint_url(address: Address) -> str:
+    """The address as libzmq writes it; an IPv6 scope becomes its interface number."""
+    family, target = address
+    if family != socket.AF_INET6:
+        return f"tcp://{target[0]}:{target[1]}"
+    host = target[0].partition("%")[0]
+    scope = target[3] if len(target) == 4 else 0
+    return f"tcp://[{host}%{scope}]:{target[1]}" if scope else f"tcp://[{host}]:{target[1]}"
+
+
+class Lookup:
+    """One name look-up in a daemon thread, which ends when the system's resolver gives up."""
+
+    def __init__(self, host: str, port: int, wake: Callable[[], None]) -> None:
+        self.found: list[Address] | None = None
+        """None until the look-up is over."""
+
+        def look_up() -> None:
+            self.found = find_addresses(host, port)
+            wake()
+
+        threading.Thread(target=look_up, name="meshd-resolve", daemon=True).start()

@@ -1,0 +1,1 @@
+"""How a machine becomes a member: invitations, the exchange, and the door it happens at."""

@@ -1,0 +1,169 @@
+"""The relay of one node: a listening socket that answers, and a connection per peer that asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import zmq
+
+from meshd.core.membership.member import Member
+from meshd.core.ports import EventStream
+from meshd.net.gatekeeper import Gatekeeper, guard
+from meshd.net.relay import flow
+from meshd.net.relay.client import Client
+from meshd.net.relay.server import Answer, Server
+from meshd.net.relay.sockets import Context, Counters, bracketed, new_socket
+from meshd.net.transport import BindError
+from meshd.net.trust import Identity
+from protocol.jobs import Job
+
+WATCH_S = 0.25
+"""How often silence is looked for: an eighth of the shortest patience."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStats:
+    """What is open at this moment."""
+
+    asked: int
+    """Requests of ours that peers are answering."""
+    answering: int
+    """Requests of peers that are being answered here."""
+    receiving_bytes: int
+    """Memory promised to request bodies that are not whole yet."""
+    peers: int
+    sessions: int
+
+
+class Relay:
+    """Forwards requests to members and answers theirs.
+
+    `bind`, then `start` on the loop that will serve, then `close` on the same loop. `admit` says
+    whether the holder of a raw public key may connect (a known member); it is called in the
+    gatekeeper's thread. `answer(sender_id, job)` answers a job of another node on this machine.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        mesh: str,
+        boot_id: int,
+        *,
+        context: Context,
+        gatekeeper: Gatekeeper,
+        bind_host: str,
+        bind_port: int,
+        admit: Callable[[bytes], bool],
+        answer: Answer,
+    ) -> None:
+        self._counters = Counters()
+        self.port = bind_port
+        self._identity = identity
+        self._seal = flow.Seal(mesh, identity.node_id, boot_id)
+        self._context = context
+        self._gatekeeper = gatekeeper
+        self._host = bind_host
+        self._admit = admit
+        self._answer = answer
+        self._router: zmq.Socket[bytes] | None = None
+        self._client: Client | None = None
+        self._server: Server | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    def bind(self) -> None:
+        """Take the port; `port` is the real one afterwards. Raises BindError."""
+        domain = f"relay {self._identity.node_id}".encode()
+        self._gatekeeper.policy(domain, self._admit)
+        router = new_socket(self._context, zmq.ROUTER, self._host)
+        router.set(zmq.ROUTER_MANDATORY, 1)
+        guard(router, domain, self._identity.secret_key)
+        try:
+            router.bind(f"tcp://{bracketed(self._host)}:{self.port or '*'}")
+        except zmq.ZMQError as error:
+            router.close(0)
+            raise BindError(
+                f"cannot listen for forwarded requests on {bracketed(self._host)}:{self.port}: "
+                f"{error.strerror}; stop what uses the port, or choose another with --mesh "
+                "(the relay takes the port after it)"
+            ) from None
+        endpoint = cast(bytes, router.get(zmq.LAST_ENDPOINT))
+        self.port = int(endpoint.rstrip(b"\0").rpartition(b":")[2])
+        self._router = router
+
+    async def start(self) -> None:
+        """Serve on the running loop, from now on."""
+        assert self._router is not None, "bind() comes first"
+        self._client = Client(self._identity, self._seal, self._context, self._counters)
+        self._server = Server(self._router, self._seal, self._answer, self._counters)
+        self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
+
+    async def close(self) -> None:
+        """Fail what we asked, free what we answer, close every socket. Idempotent."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        if self._client is not None:
+            self._client.close()
+        if self._server is not None:
+            await self._server.close()
+        elif self._router is not None:
+            self._router.close(0)
+
+    def generate(self, member: Member, job: Job) -> EventStream:
+        """Have `member` answer `job`, which keeps its request id and must not have hopped yet.
+
+        Ends with a Finish or a Failure and raises nothing; closing it early sends a Cancel.
+        """
+        return self._running().generate(member, job)
+
+    async def ping(self, member: Member, timeout_s: float) -> float:
+        """Round trip to a member's relay, in seconds; makes the connection when there is none.
+
+        Raises TimeoutError when there is no answer in time, or none can come.
+        """
+        try:
+            peer = self._running().peer(member)
+        except flow.Refused as refused:
+            raise TimeoutError(refused.failure.message) from None
+        return await peer.ping(timeout_s)
+
+    def forget(self, node_id: str) -> None:
+        """This node is dead or has left: fail what it was to answer, and hang up."""
+        peer = self._client.peers.get(node_id) if self._client is not None else None
+        if peer is not None:
+            peer.lose("it has left the mesh")
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the start; the names are those of `Counters`, after `relay_`."""
+        return {f"relay_{name}": count for name, count in asdict(self._counters).items()}
+
+    @property
+    def stats(self) -> RelayStats:
+        """What is open now. Cheap."""
+        client, server = self._client, self._server
+        if client is None or server is None:
+            return RelayStats(0, 0, 0, 0, 0)
+        return RelayStats(
+            asked=sum(len(peer.asks) for peer in client.peers.values()),
+            answering=len(server.tasks),
+            receiving_bytes=server.assemblies.reserved_bytes,
+            peers=len(client.peers),
+            sessions=len(server.sessions),
+        )
+
+    def _running(self) -> Client:
+        assert self._client is not None, "start() comes first"
+        return self._client
+
+    async def _keep_watch(self) -> None:
+        assert self._client is not None
+        assert self._server is not None
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = loop.time()
+            self._client.watch(now)
+            self._server.watch(now)

@@ -1,0 +1,44 @@
+"""Who is connected to the listening socket, and what each of them has open here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from meshd.net.relay import flow
+
+SESSIONS_MAX = 512
+"""Connections remembered; idle ones go first, and are learned again with their next frame."""
+
+SESSION_IDLE_S = 900.0
+"""A connection is forgotten after this; an asker closes it after 300 s without requests."""
+
+
+@dataclass(slots=True)
+class Inbound:
+    """One request that is being answered here."""
+
+    request_id: str
+    credit: int
+    task: asyncio.Task[None] | None = None
+    index: int = 0
+    """Of the next event frame."""
+    more: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when credit arrives."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One connection of one asker."""
+
+    route: bytes
+    node_id: str
+    seal: flow.Seal
+    inspection: flow.Inspection
+    heard: float
+    open: dict[str, Inbound] = field(default_factory=dict)
+    waiting: deque[bytes] = field(default_factory=deque)
+    """Frames that the connection has no room for now."""
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nothing waits any more."""

@@ -1,0 +1,194 @@
+"""Every setting of the daemon, declared once: its flag, environment variable and TOML key.
+
+`OPTIONS` is the one table. An option's name is its flag without the dashes, and the other two
+spellings follow from it: `--mesh-key-file`, `MESHD_MESH_KEY_FILE`, `mesh_key_file`. The command
+line, the config file, `meshctl config check` and the tests all read this table, so a setting
+cannot exist in one place and be missing in another.
+
+A reader turns what was written (text from a flag or the environment, any TOML value from a file)
+into the values of the fields it fills, or raises ValueError with words that say how to write it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshd.address import PORT_MAX, format_host_port, parse_host_port
+from protocol.limits import NAME_MAX_CHARS
+
+LOG_FORMATS = ("text", "json")
+NAME_SHAPE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_MAX_CHARS - 1}}}")
+
+Values = tuple[object, ...]
+Reader = Callable[[object, Path], Values]
+
+
+def node_name(text: str) -> str:
+    """A node name made of any text: a host name's first label, odd characters as dashes."""
+    label = text.split(".", 1)[0]
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-_")
+    return plain[:NAME_MAX_CHARS].rstrip("-_") or "node"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r} is not a text; write it in quotes, and not empty")
+    return value.strip()
+
+
+def _read_listen(value: object, base: Path) -> Values:
+    return parse_host_port(_text(value), zero_ok=True)
+
+
+def _read_mesh(value: object, base: Path) -> Values:
+    host, port = parse_host_port(_text(value), zero_ok=True)
+    if port == PORT_MAX:
+        raise ValueError(f"port {port} leaves none for the relay, which takes the next one")
+    return host, port, port + 1 if port else 0
+
+
+def _read_path(value: object, base: Path) -> Values:
+    return (base / Path(_text(value)).expanduser(),)
+
+
+def _read_name(value: object, base: Path) -> Values:
+    name = _text(value)
+    if not NAME_SHAPE.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a node name; use 1-{NAME_MAX_CHARS} of a-z, 0-9, '-', '_' and '.', "
+            f"such as {node_name(name)!r}"
+        )
+    return (name,)
+
+
+def _read_log_format(value: object, base: Path) -> Values:
+    if value not in LOG_FORMATS:
+        raise ValueError(f"{value!r} is not a log format; choose {' or '.join(LOG_FORMATS)}")
+    return (value,)
+
+
+def _read_no_mdns(value: object, base: Path) -> Values:
+    return (not _truth(value),)
+
+
+def _truth(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"0": False, "false": False, "no": False, "off": False}
+    truth = words.get(str(value).strip().lower())
+    if truth is None:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return truth
+
+
+def _items(value: object, separators: str) -> tuple[str, ...]:
+    """A list as it is; one text, as the environment gives it, cut at `separators`."""
+    if isinstance(value, str):
+        return tuple(piece.strip() for piece in re.split(separators, value) if piece.strip())
+    if isinstance(value, list | tuple):
+        return tuple(_text(piece) for piece in value)
+    raise ValueError(f"{value!r} is not a list of texts")
+
+
+def _read_peers(value: object, base: Path) -> Values:
+    found = [parse_host_port(piece) for piece in _items(value, r"[,\s]+")]
+    return (tuple(dict.fromkeys(format_host_port(*pair) for pair in found)),)
+
+
+def _read_words(value: object, base: Path) -> Values:
+    return (tuple(dict.fromkeys(_items(value, r"[,\s]+"))),)
+
+
+def _read_engines(value: object, base: Path) -> Values:
+    """Engine SPECs hold commas themselves, so one text is cut at semicolons."""
+    return (_items(value, r"[;\n]+"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting. `fields` are the fields of Settings it fills, in the order `read` gives them."""
+
+    name: str
+    fields: tuple[str, ...]
+    read: Reader
+    metavar: str
+    help: str
+    many: bool = False
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name}"
+
+    @property
+    def key(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return f"MESHD_{self.key.upper()}"
+
+    @property
+    def switch(self) -> bool:
+        """Whether the flag stands alone."""
+        return not self.metavar
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("state-dir", ("state_dir",), _read_path, "DIR", "keys, remembered peers and settings"),
+    Option("name", ("name",), _read_name, "NAME", "what people call this node"),
+    Option(
+        "http",
+        ("http_host", "http_port"),
+        _read_listen,
+        "HOST:PORT",
+        "where clients ask; port 0: any",
+    ),
+    Option(
+        "mesh",
+        ("mesh_host", "mesh_port", "relay_port"),
+        _read_mesh,
+        "HOST:PORT",
+        "where peers knock; the relay takes the next port",
+    ),
+    Option(
+        "peer",
+        ("peers",),
+        _read_peers,
+        "HOST:PORT",
+        "a peer's mesh port, for networks without multicast; repeat for more",
+        many=True,
+    ),
+    Option("no-mdns", ("mdns",), _read_no_mdns, "", "neither announce nor look for nodes"),
+    Option(
+        "interface",
+        ("interfaces",),
+        _read_words,
+        "NAME",
+        "use this network interface only; repeat for more",
+        many=True,
+    ),
+    Option(
+        "mesh-key-file",
+        ("mesh_key_file",),
+        _read_path,
+        "FILE",
+        "64 hexadecimal characters; nodes with the same key form a mesh",
+    ),
+    Option(
+        "engine",
+        ("engines",),
+        _read_engines,
+        "SPEC",
+        "what answers here: llamacpp:PATH, openai:URL, emulated:model=..; repeat for more",
+        many=True,
+    ),
+    Option("log-format", ("log_format",), _read_log_format, "FORMAT", "text or json"),
+)
+
+BY_KEY: dict[str, Option] = {option.key: option for option in OPTIONS}
+"""Every spelling of a key; a list may also be called by its plural."""
+BY_KEY |= {f"{option.key}s": option for option in OPTIONS if option.many}

@@ -1,0 +1,73 @@
+"""Free-form values: what clients put into a request that only an engine understands.
+
+Chat messages, tool schemas and engine extras have no fixed shape. They cross the wire as they
+are, made of JSON's types, within two bounds that protect the receiver's stack and memory: how
+deep they nest and how long one list may be. Everything else about them is the engine's business.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from protocol import limits
+from protocol.errors import ProtocolError
+from protocol.scalars import I64_MIN, U64_MAX, wrong_type
+
+
+class Json:
+    """A value with JSON's types, at most NESTING_MAX_DEPTH deep.
+
+    Objects keep their order. Mutable in Python: whoever needs to change one copies it first.
+    """
+
+    def __str__(self) -> str:
+        return f"JSON value, at most {limits.NESTING_MAX_DEPTH} levels deep"
+
+    def decode(self, raw: Any) -> Any:
+        check_json(raw)
+        return raw
+
+    encode = decode
+
+
+def check_json(value: Any) -> None:
+    """Raises ProtocolError unless `value` is made of JSON's types, within the bounds above.
+
+    Iterative, breadth first: a hostile depth costs a list, never the interpreter's stack.
+    """
+    layer = [value]
+    for _ in range(limits.NESTING_MAX_DEPTH + 1):
+        below: list[Any] = []
+        for item in layer:
+            kind = type(item)
+            if kind is str or kind is bool or item is None:
+                continue
+            if kind is dict:
+                if any(type(key) is not str for key in item):
+                    raise ProtocolError("type", "object keys are text")
+                below.extend(item.values())
+            elif kind is list:
+                _check_list(item)
+                below.extend(item)
+            else:
+                _check_number(item)
+        if not below:
+            return
+        layer = below
+    raise ProtocolError("length", f"nested deeper than {limits.NESTING_MAX_DEPTH} levels")
+
+
+def _check_list(item: list[Any]) -> None:
+    if len(item) > limits.RELAY_LIST_MAX:
+        raise ProtocolError("length", f"list of {len(item)} values, limit {limits.RELAY_LIST_MAX}")
+
+
+def _check_number(item: Any) -> None:
+    if type(item) is float:
+        if not math.isfinite(item):
+            raise ProtocolError("range", "NaN or infinity")
+    elif type(item) is not int:
+        raise wrong_type("a JSON value", item)
+    elif not I64_MIN <= item <= U64_MAX:
+        raise ProtocolError("range", "integer beyond 64 bits")

@@ -1,0 +1,61 @@
+"""The model list, for OpenAI's clients and for local ones."""
+
+import pytest
+
+from meshd.api.models import find_model, model_list, model_object
+from protocol.jobs import Failure
+from tests.api.scripted import MODEL
+
+
+def test_a_model_has_the_required_keys_and_the_usual_extras():
+    """Each extra is read by some client; the head of the module says which."""
+    assert model_object(MODEL) == {
+        "id": "org/tiny:q4",
+        "object": "model",
+        "created": 1_700_000_000,
+        "owned_by": "meshd",
+        "max_model_len": 2048,
+        "meta": {"n_ctx": 2048},
+        "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["text"]},
+        "status": {"value": "loaded"},
+        "aliases": ["tiny"],
+        "capabilities": ["chat", "vision"],
+        "nodes": ["attic"],
+        "quantisation": "Q4_K_M",
+        "emulated": False,
+    }
+
+
+def test_what_is_unknown_is_null():
+    """Zero would be taken for a length."""
+    model = model_object(MODEL | {"context_length": 0, "warm": False, "capabilities": ["chat"]})
+    assert model["max_model_len"] is None
+    assert model["status"]["value"] == "unloaded"
+    assert model["architecture"]["input_modalities"] == ["text"]
+
+
+def test_a_list_is_a_list():
+    """Also when it is empty."""
+    assert model_list([]) == {"object": "list", "data": []}
+    assert len(model_list([MODEL, MODEL])["data"]) == 2
+
+
+@pytest.mark.parametrize("wanted", ["org/tiny:q4", "tiny"])
+def test_a_model_is_found_by_id_or_alias(wanted):
+    """Exactly; nothing is guessed."""
+    assert find_model([MODEL], wanted) is MODEL
+
+
+def test_an_id_goes_before_an_alias():
+    """A model may be called what another is nicknamed."""
+    other = MODEL | {"id": "tiny", "aliases": []}
+    assert find_model([MODEL, other], "tiny") is other
+
+
+@pytest.mark.parametrize(("models", "words"), [([MODEL], "org/tiny:q4"), ([], "no model at all")])
+def test_an_unknown_model_names_those_there_are(models, words):
+    """The usual mistake is a spelling."""
+    failure = find_model(models, "tiny:latest")
+    assert isinstance(failure, Failure)
+    assert failure.code == "model_not_found"
+    assert words in failure.message

@@ -1,0 +1,230 @@
+"""One question per interval, helpers when it stays unanswered, and every answer counts."""
+
+from __future__ import annotations
+
+from random import Random
+
+from meshd.core.membership.config import MembershipConfig
+from meshd.core.membership.health import LocalHealth
+from meshd.core.membership.kit import Kit
+from meshd.core.membership.probe import Answered, Prober
+from meshd.core.membership.roll import Roll
+from protocol.messages import Ack, Nack, Ping, PingReq
+from tests.core.membership.builders import A, B, C, D
+
+Sent = list[tuple[str, Ping | Ack | PingReq | Nack]]
+
+
+class Desk:
+    """A prober and what it sent. `fire` stands in for the agenda."""
+
+    def __init__(self, *peers: str, config: MembershipConfig | None = None) -> None:
+        self.kit = Kit(config or MembershipConfig(), Random(1))
+        self.health = LocalHealth(8)
+        self.peers = Roll()
+        for peer in peers:
+            self.peers.add(peer)
+        self.sent: Sent = []
+        self.prober = Prober(
+            self.kit, self.peers, self.health, lambda to, message: self.sent.append((to, message))
+        )
+
+    def ping(self, target: str, now: float = 0.0) -> Ping:
+        self.prober.ask(target, now)
+        message = self.sent[-1][1]
+        assert isinstance(message, Ping)
+        return message
+
+    def fail(self, target: str) -> Ping:
+        ping = self.ping(target)
+        self.prober.unacked(target, 0.1)
+        return ping
+
+
+def test_everybody_is_probed_once_per_round() -> None:
+    """A rotation, not a lottery: nobody waits longer than two rounds."""
+    desk = Desk(A, B, C, D)
+    for turn in range(8):
+        desk.prober.turn(float(turn))
+        to, message = desk.sent[-1]
+        desk.prober.acked(to, Ack(message.nonce, to), turn + 0.01)
+    targets = [to for to, _ in desk.sent]
+    assert sorted(targets[:4]) == sorted(targets[4:]) == [A, B, C, D]
+
+
+def test_a_turn_with_nobody_to_ask_passes() -> None:
+    """Alone, or with a probe of the only peer under way, nothing is sent; the next turn is set."""
+    desk = Desk()
+    desk.prober.turn(0.0)
+    assert desk.kit.agenda.at(("probe", "")) == 0.25
+    lonely = Desk(A)
+    lonely.prober.turn(0.0)
+    lonely.prober.turn(0.25)
+    assert len(lonely.sent) == 1
+
+
+def test_those_who_left_lose_their_turn() -> None:
+    """The rotation may name them, the roll decides."""
+    desk = Desk(A, B)
+    desk.prober.turn(0.0)
+    desk.prober.drop(desk.sent[0][0])
+    for peer in (A, B):
+        desk.peers.discard(peer)
+    desk.prober.turn(0.25)
+    assert len(desk.sent) == 1
+
+
+def test_a_newcomer_gets_a_turn_in_this_round_and_only_one() -> None:
+    """Joining twice is joining once."""
+    desk = Desk()
+    desk.prober.joined(A)
+    desk.prober.joined(A)
+    desk.peers.add(A)
+    desk.prober.turn(0.0)
+    desk.prober.turn(0.25)
+    assert [to for to, _ in desk.sent] == [A]
+
+
+def test_a_direct_answer_measures_the_round_trip() -> None:
+    """And heals local health."""
+    desk = Desk(A)
+    desk.health.worse()
+    ping = desk.ping(A, 1.0)
+    assert desk.prober.acked(A, Ack(ping.nonce, A), 1.02) == Answered(A, 1.02 - 1.0)
+    assert desk.health.score == 0
+    assert desk.kit.agenda.at(("ack", A)) is None
+
+
+def test_helpers_are_asked_and_their_word_counts() -> None:
+    """Three others, never the target; an answer through one of them is an answer."""
+    desk = Desk(A, B, C, D)
+    ping = desk.fail(A)
+    helpers = [to for to, message in desk.sent if isinstance(message, PingReq)]
+    assert sorted(helpers) == [B, C, D]
+    assert desk.prober.acked(B, Ack(ping.nonce, A), 0.15) == Answered(A, None)
+
+
+def test_an_answer_from_somebody_not_asked_is_none() -> None:
+    """Neither a stranger's word, nor one about another target, nor one to a question never put."""
+    desk = Desk(A, B)
+    ping = desk.ping(A)
+    assert desk.prober.acked(C, Ack(ping.nonce, A), 0.1) is None
+    assert desk.prober.acked(A, Ack(ping.nonce, B), 0.1) is None
+    assert desk.prober.acked(A, Ack(ping.nonce + 9, A), 0.1) is None
+
+
+def test_silent_helpers_speak_against_ourselves() -> None:
+    """A helper that sent neither ack nor nack says that our own side is bad; a nack takes it back."""
+    desk = Desk(A, B, C, D)
+    ping = desk.fail(A)
+    desk.prober.nacked(B, Nack(ping.nonce, A))
+    assert desk.prober.unanswered(A, 0.3, judging=True) == 3
+    assert desk.health.score == 2
+
+
+def test_nacks_from_others_and_surplus_nacks_do_not_count() -> None:
+    """Only helpers, only for this target, and not more than there are."""
+    desk = Desk(A, B)
+    ping = desk.fail(A)
+    for sender, target in ((C, A), (B, C), (B, A), (B, A)):
+        desk.prober.nacked(sender, Nack(ping.nonce, target))
+    desk.prober.nacked(B, Nack(ping.nonce + 1, A))
+    desk.prober.unanswered(A, 0.3, judging=True)
+    assert desk.health.score == 0
+
+
+def test_right_after_a_wake_silence_says_nothing_of_us() -> None:
+    """Connections are still being made again then."""
+    desk = Desk(A, B, C, D)
+    desk.fail(A)
+    desk.prober.unanswered(A, 0.3, judging=False)
+    assert desk.health.score == 0
+
+
+def test_a_late_answer_is_still_an_answer() -> None:
+    """For two seconds; then the question is forgotten."""
+    desk = Desk(A, B)
+    ping = desk.fail(A)
+    desk.prober.unanswered(A, 0.3, judging=True)
+    before = desk.health.score
+    assert desk.prober.acked(A, Ack(ping.nonce, A), 0.9) == Answered(A, 0.9)
+    assert desk.health.score == before
+    desk.prober.forget(ping.nonce)
+    assert desk.prober.acked(A, Ack(ping.nonce, A), 3.0) is None
+
+
+def test_bad_health_stretches_own_waits() -> None:
+    """A slow node asks less often and waits longer."""
+    desk = Desk(A)
+    desk.health.worse(1)
+    desk.prober.turn(0.0)
+    assert desk.kit.agenda.at(("probe", "")) == 0.5
+    assert desk.kit.agenda.at(("ack", A)) == 0.24
+
+
+def test_dropping_a_target_forgets_its_probe() -> None:
+    """No alarm is left behind, and dropping nobody does no harm."""
+    desk = Desk(A)
+    ping = desk.ping(A)
+    desk.prober.drop(A)
+    desk.prober.drop(B)
+    assert len(desk.kit.agenda) == 0
+    assert desk.prober.acked(A, Ack(ping.nonce, A), 0.1) is None
+
+
+def test_a_restart_asks_everybody_anew() -> None:
+    """Answers to questions from before a sleep do not count."""
+    desk = Desk(A, B)
+    old = desk.ping(A)
+    desk.prober.restart(5.0)
+    assert [to for to, _ in desk.sent[1:]] == [A, B]
+    assert desk.prober.acked(A, Ack(old.nonce, A), 5.1) is None
+
+
+def test_an_errand_reports_the_answer() -> None:
+    """The asker's nonce comes back to the asker, with its target."""
+    desk = Desk(A, B)
+    desk.prober.asked(A, PingReq(500, B), 0.0)
+    to, ping = desk.sent[-1]
+    assert (to, isinstance(ping, Ping)) == (B, True)
+    desk.prober.acked(B, Ack(ping.nonce, B), 0.01)
+    assert desk.sent[-1] == (A, Ack(500, B))
+    assert len(desk.kit.agenda) == 0
+
+
+def test_an_errand_says_so_when_it_hears_nothing_and_still_passes_a_late_answer_on() -> None:
+    """First the nack, so that the asker knows that we are there; the ack may still come."""
+    desk = Desk(A, B)
+    desk.prober.asked(A, PingReq(500, B), 0.0)
+    nonce = desk.sent[-1][1].nonce
+    desk.prober.errand_over(nonce, 0.06)
+    desk.prober.acked(B, Ack(nonce, B), 0.5)
+    assert desk.sent[1:] == [(A, Nack(500, B)), (A, Ack(500, B))]
+
+
+def test_an_errand_ends_in_silence() -> None:
+    """When nothing comes at all it is forgotten."""
+    desk = Desk(A, B)
+    desk.prober.asked(A, PingReq(500, B), 0.0)
+    nonce = desk.sent[-1][1].nonce
+    desk.prober.errand_over(nonce, 0.06)
+    desk.prober.errand_late(nonce)
+    assert desk.prober.acked(B, Ack(nonce, B), 9.0) is None
+    assert len(desk.sent) == 2
+
+
+def test_only_the_target_itself_ends_an_errand() -> None:
+    """A third node's ack of the same number is not the target's."""
+    desk = Desk(A, B)
+    desk.prober.asked(A, PingReq(500, B), 0.0)
+    nonce = desk.sent[-1][1].nonce
+    desk.prober.acked(C, Ack(nonce, B), 0.01)
+    assert len(desk.sent) == 1
+
+
+def test_errands_are_bounded() -> None:
+    """A flood of requests is not answered, and costs no memory."""
+    desk = Desk(A, B, config=MembershipConfig(errands_max=2))
+    for nonce in range(10):
+        desk.prober.asked(A, PingReq(nonce, B), 0.0)
+    assert len(desk.sent) == 2

@@ -1,0 +1,51 @@
+"""Patience is learned from answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshd.core.membership.config import MembershipConfig
+from meshd.core.membership.roundtrip import ENOUGH, SAMPLES, RoundTrips, smooth
+
+
+@pytest.mark.parametrize(
+    ("rtt_s", "samples", "timeout_s"),
+    [
+        (0.001, ENOUGH - 1, 0.12),
+        (0.001, ENOUGH, 0.06),
+        (0.03, ENOUGH, 0.09),
+        (0.1, ENOUGH, 0.3),
+        (2.0, ENOUGH, 0.5),
+    ],
+)
+def test_the_timeout_follows_the_round_trips_within_bounds(
+    rtt_s: float, samples: int, timeout_s: float
+) -> None:
+    """The default until enough is known, then three times the 99th percentile, clamped."""
+    trips = RoundTrips(MembershipConfig())
+    for _ in range(samples):
+        trips.add(rtt_s)
+    assert trips.ack_timeout_s == pytest.approx(timeout_s)
+
+
+def test_one_outlier_does_not_stretch_everything() -> None:
+    """One slow answer in a hundred is within the percentile."""
+    trips = RoundTrips(MembershipConfig())
+    trips.add(0.4)
+    for _ in range(SAMPLES - 1):
+        trips.add(0.001)
+    assert trips.ack_timeout_s == 0.06
+
+
+def test_the_past_is_forgotten() -> None:
+    """After a full window of good answers, bad ones no longer count."""
+    trips = RoundTrips(MembershipConfig())
+    for rtt_s in [0.4] * SAMPLES + [0.001] * SAMPLES:
+        trips.add(rtt_s)
+    assert trips.ack_timeout_s == 0.06
+
+
+def test_a_peer_s_round_trip_is_smoothed() -> None:
+    """The first sample is taken as it is, later ones weigh an eighth."""
+    assert smooth(None, 0.08) == 0.08
+    assert smooth(0.08, 0.16) == pytest.approx(0.09)

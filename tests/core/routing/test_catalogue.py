@@ -1,0 +1,46 @@
+"""Which nodes offer which model, and under which names."""
+
+import pytest
+
+from meshd.core.routing.catalogue import Catalogue
+from tests.core.routing.fleet import MODEL, load, member, model, view
+
+LLAMA = model(model_id="Llama-3.2-3B", aliases=("llama3.2", MODEL))
+HOUSE = Catalogue(view(member(1), member(2), member(3, LLAMA)))
+
+
+@pytest.mark.parametrize(
+    ("name", "model_id"),
+    [
+        (MODEL, MODEL),
+        ("Llama-3.2-3B", "Llama-3.2-3B"),
+        ("llama3.2", "Llama-3.2-3B"),
+        ("LLAMA3.2:latest", "Llama-3.2-3B"),
+        ("llama-3.2-3b", "Llama-3.2-3B"),
+        ("llama", None),
+        ("", None),
+    ],
+)
+def test_a_name_stands_for_one_model_or_none(name, model_id):
+    """Exact ids win over aliases, spelling is forgiven, nothing is guessed."""
+    assert HOUSE.resolve(name) == model_id
+
+
+def test_every_routable_node_with_the_model_makes_an_offer():
+    """Each offer carries the model's own state on that node."""
+    offers = HOUSE.offers(MODEL)
+    assert [offer.member.name for offer in offers] == ["node1", "node2"]
+    assert offers[0].load == load().models[0]
+    assert HOUSE.offers("absent") == []
+    assert set(HOUSE.models()) == {MODEL, "Llama-3.2-3B"}
+
+
+def test_a_model_that_the_load_record_does_not_name_has_no_state():
+    """Its capacity arrived before its load did."""
+    assert HOUSE.offers("Llama-3.2-3B")[0].load is None
+
+
+@pytest.mark.parametrize("change", [{"state": "suspect"}, {"load": None}, {"capacity": None}])
+def test_a_node_that_is_not_routable_offers_nothing(change):
+    """Suspect, or not yet known well enough."""
+    assert Catalogue(view(member(1, **change))).resolve(MODEL) is None

@@ -1,0 +1,34 @@
+"""A decision, printed."""
+
+from random import Random
+
+from meshd.core.routing.demand import demand_of
+from meshd.core.routing.explain import decision_body
+from meshd.core.routing.router import Router
+from tests.core.routing.fleet import MODEL, chat, load, member, view
+
+
+def test_every_candidate_shows_its_gates_and_terms():
+    """Eligible ones first, each with a sum that its terms add up to."""
+    demand = demand_of(chat(), MODEL)
+    house = view(member(1, load=load(draining=True)), member(2))
+    body = decision_body(demand, Router(Random(1)).choose(house, demand, 0.0))
+    assert body["chosen"] == "node2"
+    assert [entry["node"] for entry in body["candidates"]] == ["node2", "node1"]
+    assert [entry["eligible"] for entry in body["candidates"]] == [True, False]
+    first = body["candidates"][0]
+    assert abs(sum(first["terms"].values()) - first["score_s"]) < 0.001
+    assert {gate["name"] for gate in first["gates"]} >= {"capability", "context", "breaker"}
+    assert body["demand"]["capabilities"] == ["chat"]
+
+
+def test_nobody_chosen_is_said_plainly():
+    """With the reason where the choice would have been."""
+    demand = demand_of(chat(), MODEL)
+    body = decision_body(demand, Router(Random(1)).choose(view(member(1)), demand, 0.0, {"x"}))
+    assert body["chosen"] == "node1"
+    none = decision_body(
+        demand, Router(Random(1)).choose(view(member(1)), demand, 0.0, {member(1).node_id})
+    )
+    assert none["chosen"] is None
+    assert "already tried" in none["reason"]

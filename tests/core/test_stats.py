@@ -1,0 +1,102 @@
+"""Claims of meshd.core.stats."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshd.core.stats import KEEP, Rate, SpeedMeter
+from protocol.jobs import Finish
+
+
+def finish(**changes) -> Finish:
+    values = {"prompt_tokens": 100, "completion_tokens": 51, "prompt_s": 0.5, "generation_s": 2.0}
+    return Finish("stop", **(values | changes))
+
+
+def test_a_rate_is_zero_until_measured():
+    """Zero means unknown on the wire."""
+    assert Rate().value == 0.0
+
+
+def test_a_rate_is_amount_over_time():
+    """Samples add up before they are divided, so long ones weigh more."""
+    rate = Rate()
+    rate.observe(10, 1.0)
+    rate.observe(90, 1.0)
+    assert rate.value == pytest.approx((10 * KEEP + 90) / (KEEP + 1.0))
+
+
+def test_a_rate_follows_a_change_within_ten_samples():
+    """Recent traffic outweighs the past."""
+    rate = Rate()
+    rate.observe(1_000, 1.0)
+    for _ in range(10):
+        rate.observe(10, 1.0)
+    assert rate.value < 40
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_a_sample_without_a_duration_is_ignored(seconds):
+    """A clock that did not move measured nothing."""
+    rate = Rate()
+    rate.observe(10, seconds)
+    assert rate.value == 0.0
+
+
+def test_speeds_come_from_finished_jobs():
+    """100 tokens read in half a second; 50 gaps in two."""
+    meter = SpeedMeter()
+    meter.observe(finish())
+    assert meter.prompt_tps == pytest.approx(200)
+    assert meter.generation_tps == pytest.approx(25)
+
+
+def test_cached_tokens_are_not_work():
+    """A prompt that was mostly cached says little about prefill."""
+    meter = SpeedMeter()
+    meter.observe(finish(cached_tokens=50))
+    assert meter.prompt_tps == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"cached_tokens": 99}, (0.0, 25.0)),
+        ({"completion_tokens": 3}, (200.0, 0.0)),
+        ({"completion_tokens": 0, "prompt_tokens": 0}, (0.0, 0.0)),
+    ],
+)
+def test_jobs_too_short_to_measure_leave_a_rate_alone(changes, expected):
+    """Short samples measure overhead."""
+    meter = SpeedMeter()
+    meter.observe(finish(**changes))
+    assert (meter.prompt_tps, meter.generation_tps) == pytest.approx(expected)
+
+
+def test_calibration_is_a_first_guess():
+    """A trial run counts until real jobs outweigh it."""
+    meter = SpeedMeter()
+    meter.calibrate(500, 40)
+    assert (meter.prompt_tps, meter.generation_tps) == pytest.approx((500, 40))
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "queued", "slots", "expected"),
+    [
+        (0, 0, 2, 0.0),
+        (1, 0, 2, 0.0),
+        (2, 0, 2, 1.25),
+        (2, 4, 2, 6.25),
+        (1, 0, 0, 1.25),
+    ],
+)
+def test_backlog_is_the_wait_of_a_new_job(in_flight, queued, slots, expected):
+    """With jobs of 2.5 s: nothing while a slot is free, then the queue over the slots."""
+    meter = SpeedMeter()
+    meter.observe(finish())
+    assert meter.backlog_s(in_flight, queued, slots) == pytest.approx(expected)
+
+
+def test_backlog_is_zero_while_nothing_is_known():
+    """No guess is made from nothing."""
+    assert SpeedMeter().backlog_s(4, 4, 4) == 0.0

@@ -1,0 +1,99 @@
+"""`meshctl` in a real pseudo-terminal: colours, widths, watching."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from typing import Any
+
+import pytest
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def in_terminal(url: str, *words: str, columns: int = 80, **env: str) -> str:
+    """Everything that `meshctl` wrote to a terminal of this width."""
+    process, screen = start(url, *words, columns=columns, **env)
+    text = drain(screen)
+    assert process.wait(15) == 0
+    return text
+
+
+def start(url: str, *words: str, columns: int, **env: str) -> tuple[subprocess.Popen[bytes], int]:
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    hidden = ("NO_COLOR", "COLUMNS", "LINES", "CLICOLOR_FORCE")
+    clean = {key: value for key, value in os.environ.items() if key not in hidden}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "meshd.ctl", *words, "--node", url],
+        stdout=terminal,
+        stderr=terminal,
+        stdin=subprocess.DEVNULL,
+        env=clean | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"} | env,
+    )
+    os.close(terminal)
+    return process, screen
+
+
+def drain(screen: int) -> str:
+    """Read until the other side has closed."""
+    pieces = []
+    with contextlib.suppress(OSError):
+        while piece := os.read(screen, 65_536):
+            pieces.append(piece)
+    os.close(screen)
+    return b"".join(pieces).decode()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("words", [["status"], ["status", "--wide"], ["peers"], ["models"]])
+def test_no_line_is_wider_than_the_terminal(daemon: Any, columns: int, words: list[str]) -> None:
+    """Columns give way, words are cut, the foot is folded; nothing wraps."""
+    lines = ESCAPES.sub("", in_terminal(daemon.url, *words, columns=columns)).splitlines()
+    assert max(len(line) for line in lines) <= columns
+    assert len(lines) >= 2
+
+
+def test_wide_terminals_show_what_narrow_ones_cannot(daemon: Any) -> None:
+    """80 columns keep the essentials, 200 have room for the reasons."""
+    narrow = in_terminal(daemon.url, "status", "--wide", columns=80)
+    wide = in_terminal(daemon.url, "status", "--wide", columns=200)
+    assert "MEMORY FREE" in narrow
+    assert "CHIP" not in narrow
+    assert "Raspberry Pi 5" in wide
+    assert "RTX 4090 24 GB" in wide
+
+
+def test_a_terminal_gets_colours_unless_it_asks_for_none(daemon: Any) -> None:
+    """NO_COLOR with any value, or a dumb terminal."""
+    assert "\x1b[32malive" in in_terminal(daemon.url, "status")
+    assert "\x1b" not in in_terminal(daemon.url, "status", NO_COLOR="1")
+    assert "\x1b" not in in_terminal(daemon.url, "status", TERM="dumb")
+
+
+def test_an_ascii_terminal_gets_ascii(daemon: Any) -> None:
+    """A serial console shows no boxes and does not end the command."""
+    text = in_terminal(daemon.url, "status", PYTHONIOENCODING="ascii")
+    assert text.isascii()
+    assert "##" in text
+
+
+def test_watch_repaints_until_interrupted(daemon: Any) -> None:
+    """Ctrl-C is the way out, with the exit code that shells expect and no traceback."""
+    process, screen = start(daemon.url, "status", "--watch", columns=80)
+    shown = ""
+    while shown.count("\x1b[2J") < 2:
+        shown += os.read(screen, 65_536).decode()
+    process.send_signal(signal.SIGINT)
+    shown += drain(screen)
+    assert process.wait(15) == 130
+    assert "Traceback" not in shown
+    assert shown.count("kitchen*") >= 2

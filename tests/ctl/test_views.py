@@ -1,0 +1,93 @@
+"""What each command says of a mesh. Bodies come from the code that publishes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshd.ctl.explain import explain_lines
+from meshd.ctl.models import models_lines
+from meshd.ctl.peers import peers_lines
+from meshd.ctl.screen import Screen
+from meshd.ctl.status import status_lines, troubles
+
+SCREEN = Screen()
+URL = "http://127.0.0.1:8787"
+
+
+def row(lines: list[str], name: str) -> str:
+    return next(line for line in lines if line.startswith(name))
+
+
+def test_status_has_a_row_for_each_machine(degraded: dict[str, Any]) -> None:
+    """State, round trip, warm models, slots, speed, memory with its pressure, age."""
+    lines = status_lines(degraded["/mesh/v1/status"], SCREEN)
+    assert lines[0] == "kitchen  meshd 0.1.0, up 90 s, mesh 0f0f0f0f"
+    assert row(lines, "kitchen*").split() == [
+        *("kitchen*", "alive", "-", "SmolLM2-135M-Instruct", "+1", "1/4", "0", "41.5"),
+        *("██░░░░", "10", "GB", "now"),
+    ]
+    assert "0.4 ms" in row(lines, "shed")
+    assert "██████ 0 B critical" in row(lines, "shed")
+    assert row(lines, "attic").split()[1:] == [
+        *("dead", "-", "SmolLM2-135M-Instruct", "+1", "-", "-", "-", "-", "800", "ms")
+    ]
+
+
+def test_status_foot_adds_up_the_mesh(degraded: dict[str, Any]) -> None:
+    """Only who is alive counts."""
+    body = degraded["/mesh/v1/status"]
+    first, second = "2 of 3 nodes alive · 2 models, 1 warm", "2 of 8 slots busy · 0 queued"
+    third = "10 GB of 32 GB free"
+    assert status_lines(body, SCREEN)[-1] == f"{first} · {second} · {third}"
+    assert status_lines(body, Screen(40))[-3:] == [first, second, third]
+
+
+def test_draining_and_refusing_nodes_say_so(healthy: dict[str, Any]) -> None:
+    """Alive is not the same as taking work."""
+    body = healthy["/mesh/v1/status"]
+    body["members"][0]["load"]["accepting"] = False
+    body["members"][1]["load"]["draining"] = True
+    lines = status_lines(body, SCREEN)
+    assert "refusing" in row(lines, "kitchen*")
+    assert "draining" in row(lines, "attic")
+
+
+def test_a_healthy_mesh_has_no_troubles(healthy: dict[str, Any]) -> None:
+    """A node that left on purpose is none either."""
+    body = healthy["/mesh/v1/status"]
+    assert troubles(body) == []
+    body["members"][1]["state"] = "left"
+    assert troubles(body) == []
+
+
+def test_peers_are_the_others_and_why_they_are_so(degraded: dict[str, Any]) -> None:
+    """The node asked is not its own peer."""
+    lines = peers_lines(degraded["/mesh/v1/members"], SCREEN, url=URL, wide=True)
+    assert len(lines) == 3
+    assert "192.168.1.20:8788" in row(lines, "attic")
+    assert "no answer to 4 probes" in row(lines, "attic")
+
+
+def test_a_node_alone_is_told_how_to_find_others(healthy: dict[str, Any]) -> None:
+    """Rather than an empty table."""
+    body = healthy["/mesh/v1/members"]
+    body["members"] = body["members"][:1]
+    assert "is alone" in peers_lines(body, SCREEN, url=URL)[0]
+
+
+def test_models_say_who_has_them(healthy: dict[str, Any]) -> None:
+    """And whether the first question must wait for a load."""
+    lines = models_lines(healthy["/v1/models"], SCREEN)
+    assert lines[1].split() == [
+        *("SmolLM2-135M-Instruct", "warm", "kitchen,", "attic", "8192", "Q8_0", "chat")
+    ]
+    assert "--engine" in models_lines({"data": []}, SCREEN)[0]
+
+
+def test_explain_shows_the_choice_its_terms_and_who_is_kept_out(healthy: dict[str, Any]) -> None:
+    """Terms that are zero for all are left out; a shut gate is named with its reason."""
+    lines = explain_lines(healthy["/mesh/v1/explain"], SCREEN)
+    assert lines[0] == "SmolLM2-135M-Instruct: attic - expected in 1.20 s, next best 3.40 s"
+    assert lines[2].split() == ["NODE", "EXPECTED", "RTT", "DECODE", "KEPT", "OUT", "BY"]
+    assert "1.2 s" in row(lines, "attic*")
+    assert "pressure: critical" in row(lines, "shed")

@@ -1,0 +1,124 @@
+"""What the daemon says when it can't start, and how it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.daemons import Daemon, wait_until
+
+
+def meshd(*args, **env):
+    """Run `meshd` to its end: (exit code, standard error)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "meshd", *args],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+        env={**os.environ, **env},
+    )
+    return done.returncode, done.stderr
+
+
+def one_line(text):
+    """Whether this is one clear line and no traceback."""
+    return len(text.strip().splitlines()) == 1 and "Traceback" not in text
+
+
+def test_a_taken_port_is_one_line_and_exit_1(tmp_path):
+    """The line names the address."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, words = meshd(
+            *("run", "--state-dir", str(tmp_path), "--no-mdns"),
+            *("--http", address, "--mesh", "127.0.0.1:0"),
+        )
+    assert code == 1
+    assert address in words
+    assert one_line(words)
+
+
+def test_a_key_file_that_others_can_read_is_refused(tmp_path):
+    """The line names the command that mends it."""
+    key = tmp_path / "mesh.key"
+    key.write_text("ab" * 32)
+    key.chmod(0o644)
+    code, words = meshd("run", "--state-dir", str(tmp_path), "--mesh-key-file", str(key))
+    assert code == 1
+    assert "chmod 600" in words
+    assert one_line(words)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a model at all", b"GGUF\x03\x00\x00\x00"])
+def test_a_missing_or_corrupt_model_file_is_one_line_and_exit_1(tmp_path, content):
+    """The line names the file."""
+    model = tmp_path / "model.gguf"
+    if content is not None:
+        model.write_bytes(content)
+    code, words = meshd(
+        *("run", "--state-dir", str(tmp_path / "state"), "--no-mdns"),
+        *("--http", "127.0.0.1:0", "--mesh", "127.0.0.1:0", "--engine", f"llamacpp:{model}"),
+    )
+    assert code == 1
+    assert "model.gguf" in words
+    assert one_line(words)
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (["--colour"], "--colour"),
+        (["--engine", "emulated:speed=3"], "speed"),
+        (["--http", "nowhere"], "nowhere"),
+    ],
+)
+def test_an_unknown_flag_or_value_exits_2_and_names_it(tmp_path, flags, names):
+    """Usage errors are told apart from failures."""
+    code, words = meshd("run", "--state-dir", str(tmp_path), *flags)
+    assert code == 2
+    assert names in words
+    assert "Traceback" not in words
+
+
+def test_an_unknown_config_key_exits_2_and_names_it(tmp_path):
+    """A setting that does nothing is an error."""
+    config = tmp_path / "meshd.toml"
+    config.write_text('nmae = "pi"\n')
+    code, words = meshd("run", "--config", str(config))
+    assert code == 2
+    assert "nmae" in words
+
+
+def test_two_daemons_cannot_share_a_state_directory(tmp_path):
+    """The second says so instead of playing the first one's double."""
+    first = Daemon(tmp_path, "first", "--no-mdns").start().wait_ready()
+    try:
+        code, words = meshd(
+            *("run", "--state-dir", str(first.state_dir), "--no-mdns"),
+            *("--http", "127.0.0.1:0", "--mesh", "127.0.0.1:0"),
+        )
+    finally:
+        first.stop()
+    assert code == 1
+    assert "another meshd" in words
+    assert one_line(words)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_daemon_cleanly_and_its_peers_are_told(launch, signal_number):
+    """Exit 0, and `left` rather than `dead` at the peer."""
+    stays = launch("stays").wait_ready()
+    leaves = launch("leaves", "--peer", stays.peer).wait_ready()
+    wait_until(lambda: stays.states().get("leaves") == "alive", 5, "joined")
+    assert leaves.process is not None
+    leaves.process.send_signal(signal_number)
+    assert leaves.process.wait(10) == 0
+    wait_until(lambda: stays.states().get("leaves") == "left", 3, "said farewell")
+    assert "Traceback" not in leaves.log.read_text()
+    assert "Warning" not in leaves.log.read_text()

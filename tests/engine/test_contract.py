@@ -1,0 +1,214 @@
+"""What every engine owes its callers: one suite for emulated, llama.cpp and adopted servers.
+
+The llama.cpp engine runs the real SmolLM2 in a real worker process; the adopted server is a real
+HTTP server on loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import pytest_asyncio
+
+from meshd.engine.bundled import bundled_gguf
+from meshd.engine.emulated import EmulatedEngine
+from meshd.engine.spec import EmulatedSpec
+from meshd.engine.supervisor import LlamaEngine, LlamaOptions
+from meshd.engine.upstream import UpstreamEngine
+from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
+
+SLOTS = 2
+FAST = EmulatedSpec(slots=SLOTS, generation_tps=400.0, prompt_tps=10_000.0, model="contract")
+
+
+async def _emulated(_stack, _server):
+    return EmulatedEngine(FAST)
+
+
+async def _llamacpp(_stack, _server):
+    options = LlamaOptions(context=1024, slots=SLOTS, model_id="contract")
+    return LlamaEngine(bundled_gguf(), options)
+
+
+async def _upstream(stack, server):
+    serving = await stack.enter_async_context(server(EmulatedEngine(FAST)).serving())
+    return UpstreamEngine(serving.url, slots=SLOTS)
+
+
+KINDS = {"emulated": _emulated, "llamacpp": _llamacpp, "upstream": _upstream}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
+async def engine(request, openai_server):
+    """A started engine of each kind, with two slots and the model `contract`."""
+    async with AsyncExitStack() as stack:
+        made = await KINDS[request.param](stack, openai_server)
+        stack.push_async_callback(made.close)
+        await made.start()
+        yield made
+
+
+def question(**changes) -> Job:
+    """A short question with a short, repeatable answer."""
+    job = Job(
+        "contract-1",
+        "chat",
+        "contract",
+        messages=({"role": "user", "content": "Tell me about the sea."},),
+        max_tokens=16,
+        sampling=Sampling(seed=7),
+        stream=True,
+    )
+    return replace(job, **changes)
+
+
+LONG = {"max_tokens": 700, "extras": {"ignore_eos": True}}
+
+
+async def test_an_answer_ends_with_exactly_one_finish_and_it_comes_last(engine):
+    """Whoever reads a stream may stop at its Finish, and always finds one."""
+    events = [event async for batch in engine.generate(question()) for event in batch]
+    ends = [event for event in events if isinstance(event, Finish | Failure)]
+    assert ends == [events[-1]]
+    assert isinstance(events[-1], Finish)
+
+
+async def test_batches_are_never_empty(engine):
+    """A consumer may look at a batch's last event without asking."""
+    assert all([batch async for batch in engine.generate(question())])
+
+
+async def test_usage_counts_the_prompt_and_the_answer(engine, answer):
+    """Token counts are there to be billed and routed by."""
+    _, (finish,) = await answer(engine, question(max_tokens=5))
+    assert finish.completion_tokens == 5
+    assert finish.prompt_tokens > 3
+
+
+async def test_max_tokens_ends_an_answer_for_length(engine, answer):
+    """A bounded answer says that it was cut."""
+    _, (finish,) = await answer(engine, question(max_tokens=3))
+    assert finish.reason == "length"
+
+
+async def test_a_seed_makes_an_answer_reproducible(engine, answer):
+    """The same seed, the same words."""
+    first, _ = await answer(engine, question())
+    second, _ = await answer(engine, question())
+    assert first
+    assert first == second
+
+
+async def test_a_stop_string_ends_the_answer_before_it(engine, answer):
+    """Neither the stop string nor anything after it is shown."""
+    whole, _ = await answer(engine, question())
+    stop = whole[10:14]
+    text, (finish,) = await answer(engine, question(stop=(stop,)))
+    assert text == whole[: whole.index(stop)]
+    assert finish.reason == "stop"
+
+
+async def test_a_plain_job_gets_the_same_text_as_a_stream(engine, answer):
+    """`stream` changes how an answer travels, not what it says."""
+    streamed, _ = await answer(engine, question())
+    plain, _ = await answer(engine, question(stream=False))
+    assert plain == streamed
+
+
+async def test_a_completion_continues_its_prompt(engine, answer):
+    """The other kind of job is served too."""
+    job = question(kind="completion", messages=(), prompt="The capital of France is")
+    text, (finish,) = await answer(engine, job)
+    assert text
+    assert isinstance(finish, Finish)
+
+
+async def test_an_unknown_model_is_a_failure_that_others_may_repair(engine, answer):
+    """Another node may have the model."""
+    text, (failure,) = await answer(engine, question(model="nobody/has-this"))
+    assert not text
+    assert failure.code == "model_not_found"
+    assert failure.elsewhere
+
+
+async def test_more_jobs_than_slots_wait_and_all_finish(engine, answer):
+    """Concurrency beyond the slots queues inside the engine."""
+    jobs = [question(sampling=Sampling(seed=seed)) for seed in range(3 * SLOTS)]
+    answers = await asyncio.gather(*(answer(engine, job) for job in jobs))
+    assert all(isinstance(others[-1], Finish) for _, others in answers)
+
+
+async def test_two_streams_run_side_by_side(engine):
+    """Neither of two long answers waits for the other to end."""
+    order = []
+
+    async def read(name):
+        job = question(max_tokens=60, extras={"ignore_eos": True})
+        stream = engine.generate(job)
+        while await anext(stream, None):
+            order.append(name)
+
+    await asyncio.gather(read("a"), read("b"))
+    changes = sum(left != right for left, right in pairwise(order))
+    assert changes > 5
+
+
+async def test_leaving_frees_the_slot(engine, answer):
+    """With every slot taken by long answers, closing one lets a short job in before the others
+    have ended."""
+    async with AsyncExitStack() as stack:
+        streams = [
+            await stack.enter_async_context(aclosing(engine.generate(question(**LONG))))
+            for _ in range(SLOTS)
+        ]
+        for stream in streams:
+            await anext(stream)
+        await streams[0].aclose()
+        other = asyncio.ensure_future(_read(streams[1]))
+        text, _ = await answer(engine, question())
+        assert not other.done()
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+    assert text
+
+
+async def _read(stream):
+    async for _ in stream:
+        pass
+
+
+async def test_nothing_is_in_flight_after_everybody_left(engine):
+    """A cancelled task releases its job as well as one that read to the end."""
+    stream = engine.generate(question(**LONG))
+    await anext(stream)
+    task = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await stream.aclose()
+    (load,) = engine.stats()
+    assert (load.in_flight, load.queued) == (0, 0)
+
+
+async def test_text_is_never_cut_inside_a_character(engine):
+    """Every delta is whole text by itself, whichever way its bytes travelled."""
+    job = question(kind="completion", messages=(), prompt="😀 🎉 — é 😀 🎉 — é 😀 🎉 — é")
+    job = replace(job, max_tokens=40, sampling=Sampling(temperature=0.0))
+    batches = [batch async for batch in engine.generate(job)]
+    texts = [event.text for batch in batches for event in batch if isinstance(event, TextDelta)]
+    assert "�" not in "".join(texts)
+    assert not "".join(texts).isascii()
+
+
+async def test_the_load_report_names_the_model_that_can_be_asked_for(engine):
+    """`models` and `stats` are in the same order."""
+    assert [record.model_id for record in engine.models()] == ["contract"]
+    assert [load.model_id for load in engine.stats()] == ["contract"]
+    assert engine.stats()[0].slots == SLOTS
+    assert engine.stats()[0].warm

@@ -1,0 +1,269 @@
+"""Claims of meshd.engine.openai_answer and meshd.engine.openai_wire."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshd.engine.openai_answer import PLAIN_MAX_BYTES, AnswerStream, PlainAnswer
+from meshd.engine.openai_wire import failure_of_status, request_body, request_path
+from protocol.jobs import Failure, Finish, Job, ReasoningDelta, Sampling, TextDelta, ToolCallDelta
+
+CHAT = Job("r", "chat", "m", messages=({"role": "user", "content": "12345678"},), stream=True)
+
+
+def sse(*chunks) -> bytes:
+    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+
+
+def delta(reason=None, **fields):
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": reason}]}
+
+
+DONE = b"data: [DONE]\n\n"
+USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
+
+
+def stream(*pieces: bytes, job: Job = CHAT):
+    """All events of a stream whose bytes arrive in `pieces`, one second apart, and then end."""
+    reader = AnswerStream(job, began=0.0)
+    events, now = [], 0.0
+    for piece in (*pieces, b""):
+        now += 1.0
+        events += reader.take(piece, now)
+        if reader.is_over:
+            break
+    return events
+
+
+def plain(body: bytes):
+    """All events of a plain body."""
+    reader = PlainAnswer(CHAT, began=0.0)
+    return [*reader.take(body, 1.0), *reader.take(b"", 2.0)]
+
+
+def test_a_stream_becomes_text_and_one_finish():
+    """Roles and empty deltas say nothing; usage and times are in the account."""
+    events = stream(
+        sse(delta(role="assistant", content=""), delta(content="Hel")),
+        sse(delta(content="lo"), delta("stop", role="assistant")),
+        sse({"choices": [], "usage": USAGE}) + DONE,
+    )
+    finish = Finish("stop", 9, 2, cached_tokens=4, prompt_s=1.0, generation_s=2.0)
+    assert events == [TextDelta("Hel"), TextDelta("lo"), finish]
+
+
+def test_thinking_is_known_by_both_its_names():
+    """vLLM says reasoning_content, others reasoning."""
+    events = stream(sse(delta(reasoning_content="hm"), delta(reasoning="so"), delta("stop")) + DONE)
+    assert events[:2] == [ReasoningDelta("hm"), ReasoningDelta("so")]
+
+
+def test_tool_calls_pass_piece_by_piece():
+    """The first piece carries id and name, the others arguments."""
+    call = {"index": 1, "id": "c1", "function": {"name": "f", "arguments": ""}}
+    more = {"index": 1, "function": {"arguments": "{}"}}
+    events = stream(
+        sse(delta(tool_calls=[call]), delta(tool_calls=[more]), delta("tool_calls")) + DONE
+    )
+    assert events[:2] == [ToolCallDelta(1, "c1", "f", ""), ToolCallDelta(1, "", "", "{}")]
+    assert events[-1].reason == "tool_calls"
+
+
+def test_logprobs_travel_with_their_text():
+    """Only the list inside is kept."""
+    chunk = delta(content="a")
+    chunk["choices"][0]["logprobs"] = {"content": [{"token": "a", "logprob": -1.0}]}
+    events = stream(sse(chunk, delta("stop")) + DONE)
+    assert events[0].logprobs == [{"token": "a", "logprob": -1.0}]
+
+
+def test_a_completion_stream_speaks_in_text():
+    """The older format has no delta."""
+    chunks = sse(
+        {"choices": [{"text": "Par"}]}, {"choices": [{"text": "", "finish_reason": "length"}]}
+    )
+    events = stream(chunks + DONE)
+    assert events[0] == TextDelta("Par")
+    assert events[-1].reason == "length"
+
+
+def test_without_usage_counts_are_estimated_and_say_so():
+    """Nobody may take an estimate for a measurement."""
+    finish = stream(sse(delta(content="x" * 36), delta("stop")) + DONE)[-1]
+    assert (finish.prompt_tokens, finish.completion_tokens, finish.counted) == (2, 10, False)
+
+
+@pytest.mark.parametrize(
+    ("reason", "ours"),
+    [("eos", "stop"), ("function_call", "tool_calls"), ("max_tokens", "length"), ("stop", "stop")],
+)
+def test_foreign_finish_reasons_are_translated(reason, ours):
+    """One vocabulary for everybody."""
+    assert stream(sse(delta(reason)) + DONE)[-1].reason == ours
+
+
+def test_a_finish_reason_is_enough_without_done():
+    """Some servers just close the connection."""
+    assert isinstance(stream(sse(delta(content="a"), delta("stop")))[-1], Finish)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ([sse(delta(content="a"))], "ended its answer in the middle"),
+        ([b""], "ended its answer in the middle"),
+        ([sse(delta(content="a")) + b"data: {broken\n\n"], "broken stream"),
+        ([b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n'], "broken stream"),
+        ([b'data: {"choices": "none"}\n\n'], "broken stream"),
+        ([sse({"error": {"message": "out of memory"}})], "out of memory"),
+        ([sse({"error": "plain words"})], "plain words"),
+        ([sse(delta("abort"))], "broke its answer off"),
+    ],
+)
+def test_a_broken_stream_is_a_failure_that_others_may_repair(pieces, said):
+    """It never looks like a short answer."""
+    last = stream(*pieces)[-1]
+    assert last.code == "engine_failed"
+    assert last.elsewhere
+    assert said in last.message
+
+
+def test_a_context_overflow_in_a_stream_keeps_its_meaning():
+    """Another machine of the same kind would say the same."""
+    error = {"message": "too long", "code": "context_length_exceeded"}
+    (failure,) = stream(sse({"error": error}))
+    assert (failure.code, failure.elsewhere) == ("context_length_exceeded", False)
+
+
+WHOLE = (
+    b": ping\n\n"
+    + sse(delta(role="assistant", content=None), delta(content="h\u00e9"), delta(content="llo"))
+    + sse(delta("stop"), {"choices": [], "usage": USAGE})
+    + DONE
+)
+
+
+@given(st.lists(st.integers(1, len(WHOLE) - 1), max_size=10, unique=True))
+def test_any_cut_of_a_stream_gives_the_same_events(cuts):
+    """Half a character or half a number at the end of a read is no event."""
+    borders = [0, *sorted(cuts), len(WHOLE)]
+    pieces = [WHOLE[at:end] for at, end in itertools.pairwise(borders)]
+    events = stream(*pieces)
+    assert events[:-1] == [TextDelta("h\u00e9"), TextDelta("llo")]
+    assert events[-1].completion_tokens == 2
+
+
+def test_a_plain_answer_is_one_batch():
+    """Text and account come together."""
+    message = {"role": "assistant", "content": "hi", "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    events = plain(json.dumps({"choices": [choice], "usage": USAGE}).encode())
+    assert events == [TextDelta("hi"), Finish("stop", 9, 2, cached_tokens=4, generation_s=2.0)]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "broken answer"),
+        (b"<html>", "broken answer"),
+        (b'{"choices": [{"message": {"content": "a"}}]}', "no finish_reason"),
+        (b'{"error": {"message": "boom"}}', "boom"),
+        (b"x" * (PLAIN_MAX_BYTES + 1), "exceeds"),
+    ],
+)
+def test_a_broken_plain_answer_is_a_failure(body, said):
+    """Whatever the server meant, it did not answer."""
+    failure = plain(body)[0]
+    assert (failure.code, failure.elsewhere) == ("engine_failed", True)
+    assert said in failure.message
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "elsewhere"),
+    [
+        (400, b'{"error": {"message": "bad", "param": "n"}}', "bad_request", False),
+        (400, b'{"error": {"type": "exceed_context_size_error", "message": "x"}}',
+         "context_length_exceeded", False),
+        (401, b"{}", "unauthorized", True),
+        (404, b'{"error": "model not found"}', "model_not_found", True),
+        (422, b'{"detail": "bad"}', "bad_request", False),
+        (429, b"slow down", "overloaded", True),
+        (500, b"\xff", "engine_failed", True),
+        (503, b'{"error": {"message": "Loading model"}}', "overloaded", True),
+        (302, b"", "engine_failed", True),
+    ],
+)  # fmt: skip
+def test_http_errors_keep_their_meaning(status, body, code, elsewhere):
+    """Whose fault it is decides whether another node is asked."""
+    failure = failure_of_status(status, body, "")
+    assert (failure.code, failure.elsewhere) == (code, elsewhere)
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("", 1.0), ("Wed, 1 Jan", 1.0)])
+def test_retry_after_is_passed_on(header, seconds):
+    """A busy server knows best when to come back."""
+    assert failure_of_status(503, b"", header).retry_after_s == seconds
+
+
+def test_an_upstreams_words_and_param_are_passed_on():
+    """The person who asked reads what the server said."""
+    body = b'{"error": {"message": "temperature must be below 2", "param": "temperature"}}'
+    failure = failure_of_status(400, body, "")
+    assert failure.message == "temperature must be below 2"
+    assert failure.param == "temperature"
+
+
+def test_a_request_holds_what_was_asked_and_nothing_else():
+    """Fields that nobody gave are not invented; extras pass, but override nothing."""
+    job = Job(
+        "r",
+        "chat",
+        "alias",
+        messages=({"role": "user", "content": "hi"},),
+        max_tokens=5,
+        stop=("x",),
+        sampling=Sampling(temperature=0.0, seed=3, logit_bias=((5, -1.0),)),
+        extras={"mirostat": 2, "model": "sneaky", "stream": True},
+    )
+    assert request_path(job) == "/chat/completions"
+    assert json.loads(request_body(job, "real")) == {
+        "mirostat": 2,
+        "model": "real",
+        "messages": [{"role": "user", "content": "hi"}],
+        "max_tokens": 5,
+        "stop": ["x"],
+        "temperature": 0.0,
+        "seed": 3,
+        "logit_bias": {"5": -1.0},
+    }
+
+
+def test_a_streamed_request_asks_for_usage():
+    """Counts are wanted even when the client did not ask: the router learns from them."""
+    body = json.loads(request_body(CHAT, "m"))
+    assert body["stream"] is True
+    assert body["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("job", "prompt"),
+    [
+        (Job("r", "completion", "m", prompt="once"), "once"),
+        (Job("r", "completion", "m", prompt_tokens=(1, 2)), [1, 2]),
+    ],
+)
+def test_a_completion_is_posted_with_its_prompt(job, prompt):
+    """Text or token ids."""
+    assert request_path(job) == "/completions"
+    assert json.loads(request_body(job, "m"))["prompt"] == prompt
+
+
+def test_a_failure_is_never_followed_by_anything():
+    """The first error ends the answer."""
+    events = stream(sse({"error": "boom"}, delta(content="more"), delta("stop")) + DONE)
+    assert [type(event) for event in events] == [Failure]

@@ -1,0 +1,254 @@
+"""Claims of meshd.engine.upstream and meshd.engine.http_client, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from meshd.core.ports import EngineError
+from meshd.engine import http_client
+from meshd.engine.upstream import UpstreamEngine
+from protocol.jobs import Finish, Job, TextDelta
+
+MODELS = json.dumps({"data": [{"id": "m"}, {"id": "n", "aliases": ["also-n"]}]}).encode()
+CHUNK = b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\n'
+END = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+PLAIN = b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}'
+JOB = Job("r", "chat", "m", messages=({"role": "user", "content": "q"},), stream=True)
+
+
+def reply(body: bytes, kind: bytes = b"application/json", status: bytes = b"200 OK", extra=b""):
+    """One whole HTTP answer."""
+    head = b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n"
+    return head % (status, kind, len(body), extra) + body
+
+
+EVENTS = b"text/event-stream"
+LISTING = reply(MODELS)
+STREAMED = reply(CHUNK + END, EVENTS)
+
+
+class Script:
+    """A server that gives scripted bytes: one reply for each POST, whatever it asks."""
+
+    def __init__(self) -> None:
+        self.listing = LISTING
+        self.replies: list[bytes] = []
+        self.closes_after_reply = False
+        self.connections = 0
+        self.posts: list[bytes] = []
+        self.gone = asyncio.Event()
+        self.url = ""
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+                body = await reader.readexactly(length)
+                writer.write(self._answer(head, body))
+                await writer.drain()
+                if self.closes_after_reply and head.startswith(b"POST"):
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.gone.set()
+        finally:
+            writer.close()
+
+    def _answer(self, head: bytes, body: bytes) -> bytes:
+        if head.startswith(b"GET"):
+            return (
+                self.listing
+                if head.startswith(b"GET /v1/models ")
+                else reply(b"", status=b"404 No")
+            )
+        self.posts.append(body)
+        return self.replies.pop(0)
+
+
+@asynccontextmanager
+async def adopted(script: Script, **options):
+    """An engine that has adopted the scripted server."""
+    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
+    script.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    engine = UpstreamEngine(script.url, **options)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+        server.close()
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def script() -> Script:
+    """A scripted server, not serving yet."""
+    return Script()
+
+
+async def test_the_models_of_a_server_are_listed(script):
+    """Under the names it gives them, without asking any of them a question."""
+    async with adopted(script) as engine:
+        assert [record.model_id for record in engine.models()] == ["m", "n"]
+        assert engine.stats()[0].slots == 8
+    assert script.posts == []
+
+
+async def test_a_named_model_is_the_only_one(script):
+    """The owner chose; a model that is not listed is offered all the same."""
+    async with adopted(script, model="n") as engine:
+        assert [record.model_id for record in engine.models()] == ["n"]
+    async with adopted(script, model="hidden") as engine:
+        assert [record.model_id for record in engine.models()] == ["hidden"]
+
+
+async def test_a_stream_passes_through(script, answer):
+    """Text, and the account at its end."""
+    script.replies = [STREAMED]
+    async with adopted(script) as engine:
+        text, (finish,) = await answer(engine, JOB)
+    assert text == "hi"
+    assert finish.reason == "stop"
+
+
+async def test_an_alias_is_asked_for_by_its_real_name(script, answer):
+    """The server need not know its own aliases in requests."""
+    script.replies = [STREAMED]
+    async with adopted(script) as engine:
+        await answer(engine, replace(JOB, model="also-n"))
+    assert json.loads(script.posts[0])["model"] == "n"
+
+
+async def test_a_stream_that_was_answered_in_one_piece_is_understood(script, answer):
+    """Some servers ignore `stream`."""
+    script.replies = [reply(PLAIN)]
+    async with adopted(script) as engine:
+        text, (finish,) = await answer(engine, JOB)
+    assert (text, finish.reason) == ("hi", "stop")
+
+
+async def test_connections_are_used_again(script, answer):
+    """A listing and three requests, one connection."""
+    script.replies = [STREAMED, reply(PLAIN), STREAMED]
+    async with adopted(script) as engine:
+        for _ in range(3):
+            await answer(engine, JOB)
+    assert script.connections == 1
+
+
+async def test_a_connection_that_died_in_the_pool_costs_nothing(script, answer):
+    """The request is sent again, on a new one."""
+    script.replies = [STREAMED, STREAMED]
+    script.closes_after_reply = True
+    async with adopted(script) as engine:
+        await answer(engine, JOB)
+        _, (finish,) = await answer(engine, JOB)
+    assert isinstance(finish, Finish)
+    assert script.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [
+        (reply(b'{"error": {"message": "no"}}', status=b"400 Bad"), "bad_request", "no"),
+        (reply(b'{"error": "who?"}', status=b"404 No"), "model_not_found", "who?"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{}", "engine_failed", "in the middle"),
+        (reply(CHUNK, EVENTS), "engine_failed", "in the middle"),
+        (reply(CHUNK + b"data: {oops\n\n", EVENTS), "engine_failed", "broken stream"),
+        (b"220 mail.example ESMTP\r\n\r\n", "engine_failed", "status line"),
+        (b"", "unreachable", "closed the connection"),
+    ],
+)
+async def test_a_fault_of_the_server_is_called_by_its_name(script, answer, sent, code, said):
+    """Whatever it sends, there is exactly one clear end."""
+    script.replies = [sent] * 2
+    script.closes_after_reply = True
+    async with adopted(script) as engine:
+        _, others = await answer(engine, JOB)
+    (failure,) = others
+    assert failure.code == code
+    assert said in failure.message
+
+
+async def test_a_busy_server_says_when_to_come_back(script, answer):
+    """Its Retry-After is passed on."""
+    script.replies = [reply(b"{}", status=b"503 Busy", extra=b"retry-after: 7\r\n")]
+    async with adopted(script) as engine:
+        _, (failure,) = await answer(engine, JOB)
+    assert (failure.code, failure.retry_after_s) == ("overloaded", 7.0)
+
+
+async def test_leaving_closes_the_connection_so_that_the_server_stops(script):
+    """Nobody generates for nobody."""
+    script.replies = [b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + CHUNK]
+    async with adopted(script) as engine:
+        stream = engine.generate(JOB)
+        assert await anext(stream) == [TextDelta("hi")]
+        assert engine.stats()[0].in_flight == 1
+        await stream.aclose()
+        await asyncio.wait_for(script.gone.wait(), 5)
+        assert engine.stats()[0].in_flight == 0
+
+
+async def test_a_silent_server_is_given_up(script, monkeypatch):
+    """The sweep ends what has been silent for too long."""
+    monkeypatch.setattr(http_client, "SILENCE_MAX_S", 0.0)
+    script.replies = [b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + CHUNK]
+    async with adopted(script) as engine:
+        stream = engine.generate(JOB)
+        await anext(stream)
+        await asyncio.sleep(0)
+        engine._client.sweep()
+        (failure,) = await anext(stream)
+    assert "silent" in failure.message
+    assert failure.elsewhere
+
+
+async def test_a_server_that_is_down_is_an_engine_without_models(answer, unused_tcp_port):
+    """It may come back; until then every request says what is wrong."""
+    engine = UpstreamEngine(f"http://127.0.0.1:{unused_tcp_port}")
+    await engine.start()
+    assert engine.models() == ()
+    _, (failure,) = await answer(engine, JOB)
+    assert (failure.code, failure.elsewhere) == ("model_not_found", True)
+    assert "refused" in failure.message
+    await engine.close()
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [reply(b"<html>"), reply(b"[1"), reply(b'{"error": "x"}'), reply(b"no", status=b"500 No")],
+)
+async def test_a_server_that_lists_nothing_sensible_has_no_models(script, listing):
+    """It is not taken for an OpenAI-compatible one."""
+    script.listing = listing
+    async with adopted(script) as engine:
+        assert engine.models() == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"kind": "embedding"}, "unsupported"), ({"prefix_text": "begun"}, "unsupported")],
+)
+async def test_what_a_server_cannot_do_is_left_to_other_nodes(script, answer, changes, code):
+    """Said at once, without asking it."""
+    async with adopted(script) as engine:
+        _, (failure,) = await answer(engine, replace(JOB, **changes))
+    assert (failure.code, failure.elsewhere) == (code, True)
+    assert script.posts == []
+
+
+async def test_loading_is_the_servers_own_affair(script):
+    """A model of its own cannot be unloaded from here."""
+    async with adopted(script) as engine:
+        await engine.load("m")
+        with pytest.raises(EngineError, match="no model"):
+            await engine.load("zzz")
+        with pytest.raises(EngineError, match="unload it there"):
+            await engine.unload("m")
