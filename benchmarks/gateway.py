@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import servers
-from benchmarks.machine import assign, describe, difference, rss_mb, summary
+from benchmarks.machine import assign, describe, difference, pin, rss_mb, summary
 from benchmarks.measure import MeasureError, rate, say, ttft
 from benchmarks.servers import Server, StartError
 from benchmarks.stub import CHUNKS
@@ -30,45 +30,48 @@ PEERS = ("nginx", "litellm")
 def run(seconds: float, only: set[str], peers: set[str]) -> dict[str, Any]:
     """Measure everything asked for. Raises StartError or MeasureError."""
     place = assign(("gateway", "load and stub"))
-    core, load_core = place["gateway"], place["load and stub"]
     machine = describe(place)
     figures: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshd-bench-")))
-        stub = stack.enter_context(servers.stub(home, load_core))
-        figures["stub"] = measure(stub, stub, seconds, only, load_core)
-        with servers.node(home, core, upstream=stub.port) as node:
+        stub = stack.enter_context(servers.stub(home))
+        figures["stub"] = measure(stub, stub, seconds, only, place)
+        with servers.node(home, upstream=stub.port) as node:
             servers.wait_for_model(node.port)
-            figures["meshd"] = measure(node, stub, seconds, only, load_core)
+            figures["meshd"] = measure(node, stub, seconds, only, place)
         for name in PEERS:
             begin = {"nginx": servers.nginx, "litellm": servers.litellm}[name]
             if name not in peers:
                 continue
-            with begin(home, core, stub.port) as peer:
+            with begin(home, stub.port) as peer:
                 if peer is None:
                     say(f"{name} is not installed: left out")
                 else:
-                    figures[name] = measure(peer, stub, seconds, only, load_core)
+                    figures[name] = measure(peer, stub, seconds, only, place)
         if "start" in only:
             say(f"starting the daemon {STARTS} times")
-            figures["meshd"]["start_s"] = start_s(home, core, stub.port)
+            figures["meshd"]["start_s"] = start_s(home, stub.port)
     return {**figures.pop("meshd"), "beside": figures, "machine": machine}
 
 
 def measure(
-    server: Server, stub: Server, seconds: float, only: set[str], core: int | None
+    server: Server, stub: Server, seconds: float, only: set[str], place: dict[str, int | None]
 ) -> dict[str, Any]:
-    """Every part for one server, alone on its core. Raises MeasureError."""
+    """Every part for one server: first free, then alone on its core. Raises MeasureError."""
     say(f"{server.name}:")
     figures: dict[str, Any] = {}
     if "ttft" in only:
-        took = ttft({"stub": stub.port, server.name: server.port}, ROUNDS, core)
+        pin(stub.pid, None)
+        took = ttft({"stub": stub.port, server.name: server.port}, ROUNDS)
         through, alone = summary(took[server.name]), summary(took["stub"])
         if server is stub:
             figures["ttft_ms"] = alone
         else:
             figures["added_ttft_ms"] = difference(through, alone)
             say(f"  adds {figures['added_ttft_ms']['p50']} ms")
+    core = place["load and stub"]
+    pin(server.pid, place["gateway"])
+    pin(stub.pid, core)
     if "json" in only:
         answers = rate(server, stream=False, seconds=seconds, core=core)
         figures["json_rps"] = round(answers.per_s)
@@ -81,11 +84,11 @@ def measure(
     return figures
 
 
-def start_s(home: Path, core: int | None, upstream: int) -> float:
+def start_s(home: Path, upstream: int) -> float:
     """Median of several process starts to the first 200 on /health, from an empty state."""
     took = []
     for _ in range(STARTS):
-        with servers.node(home, core, upstream=upstream) as made:
+        with servers.node(home, upstream=upstream) as made:
             took.append(made.start_s)
     return round(statistics.median(took), 3)
 

@@ -43,6 +43,15 @@ def pinned(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def pin(pid: int, core: int | None) -> None:
+    """From now on a process and all below it, with all their threads, run on this core alone; on
+    any of ours when it is None."""
+    allowed = {core} if core is not None else set(cores())
+    for member in family(pid):
+        for thread in Path(f"/proc/{member}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), allowed)
+
+
 def family(pid: int) -> list[int]:
     """A process and all below it."""
     parents: dict[int, list[int]] = {}

@@ -33,10 +33,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def ttft(targets: dict[str, int], rounds: int, core: int | None) -> dict[str, list[float]]:
-    """Milliseconds to the first word of a stream, per target, paired. Raises MeasureError."""
+def ttft(targets: dict[str, int], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds to the first word of a stream, per target, paired. Raises MeasureError.
+
+    Nothing is pinned: one request at a time does not fill a core, and threads that hand it to each
+    other would wait for a core they need not share.
+    """
     task = {"measure": "ttft", "targets": targets, "rounds": rounds}
-    with _load(core) as load:
+    with _load(None) as load:
         result: dict[str, list[float]] = json.loads(_finish(load, task))
     return result
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.netns.fleet import SETTLE_S
 from tests.netns.networks import Host, Lan
 from tests.netns.sightings import Sightings
 
@@ -162,6 +163,11 @@ class Crew:
     def wait_whole(self) -> None:
         """Until everybody holds everybody else for alive."""
         self.watch.wait(self._whole, WHOLE_LIMIT_S, f"{self._rival.name} whole")
+
+    def settle(self) -> None:
+        """Until whole, and a while more."""
+        self.wait_whole()
+        self.watch.stay(SETTLE_S)
 
     def _whole(self) -> bool:
         return all(self.watch.agree("alive", [name], self.others(name)) for name in self.names)

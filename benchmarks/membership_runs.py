@@ -1,8 +1,9 @@
 """The runs behind `benchmarks.membership`: the same for our daemons and for the rivals' nodes.
 
 A crew is a mesh of N processes, one on each host of a LAN made of network namespaces. A run waits
-until the crew is whole, does something to one of its nodes, and reads from the sightings when the
-last of the others knew. Deaths of anybody else are counted as pairs (who says it, of whom).
+until the crew is whole and a second more, does something to one of its nodes, and reads from the
+sightings when the last of the others knew. Deaths of anybody else are counted as pairs (who says
+it, of whom).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ machine busy: 20 answers a second of 30 members each cost a tenth of a core per 
 AFTERMATH_S = 1.0
 """Watched on after a run, for deaths that follow."""
 
-SETTLE_S = 5.0
+REST_S = 5.0
 """From whole to idle: the last joins are still being told."""
 
 
@@ -54,7 +55,7 @@ class Crew(Protocol):
 
     def wait_dead(self, gone: Sequence[str], since: float, limit_s: float) -> float: ...
 
-    def wait_whole(self) -> object: ...
+    def settle(self) -> object: ...
 
     def pids(self) -> list[int]: ...
 
@@ -84,6 +85,7 @@ def poll_s(nodes: int) -> float:
 def killed(crew: Crew, runs: int) -> dict[str, Any]:
     """kill -9 of one node after the other: seconds until all others knew."""
     took, wrong = [], 0
+    crew.settle()
     for number in range(runs):
         victim = crew.names[number % len(crew.names)]
         began = crew.kill(victim)
@@ -91,7 +93,7 @@ def killed(crew: Crew, runs: int) -> dict[str, Any]:
         crew.watch.stay(AFTERMATH_S)
         wrong += len(crew.watch.false_deaths(began, victim))
         crew.restart(victim)
-        crew.wait_whole()
+        crew.settle()
         say(f"    killed {victim}: {took[-1]:.2f} s")
     return spread(crew, took, wrong)
 
@@ -99,6 +101,7 @@ def killed(crew: Crew, runs: int) -> dict[str, Any]:
 def silent(crew: Crew, runs: int) -> dict[str, Any]:
     """One cable after the other is pulled: seconds until all others knew."""
     took, wrong = [], 0
+    crew.settle()
     for number in range(runs):
         victim, host = crew.names[number % len(crew.names)], crew.lan.hosts[number % crew.lan.size]
         began = time.monotonic()
@@ -107,7 +110,7 @@ def silent(crew: Crew, runs: int) -> dict[str, Any]:
         crew.watch.stay(AFTERMATH_S)
         crew.lan.mend(host)
         wrong += len(crew.watch.false_deaths(began, victim))
-        crew.wait_whole()
+        crew.settle()
         say(f"    cut off {victim}: {took[-1]:.2f} s")
     return spread(crew, took, wrong)
 
@@ -204,7 +207,7 @@ def resting(crew: Crew, seconds: float) -> dict[str, Any]:
 
     Bytes are those that leave its host's interface, Ethernet, IP and TCP headers included.
     """
-    crew.watch.stay(SETTLE_S)
+    crew.watch.stay(REST_S)
     pids, began = crew.pids(), time.monotonic()
     bytes_before = [interface_bytes(host.netns, host.interface)[1] for host in crew.lan.hosts]
     cpu_before = sum(cpu_s(pid) for pid in pids)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import servers
-from benchmarks.machine import assign, cpu_s, describe, difference, rss_mb, summary
+from benchmarks.machine import assign, cpu_s, describe, difference, pin, rss_mb, summary
 from benchmarks.measure import MeasureError, rate, say, ttft
 from benchmarks.servers import StartError
 from benchmarks.stub import CHUNKS
@@ -36,12 +36,11 @@ def run(seconds: float, only: set[str]) -> dict[str, Any]:
         key.touch(mode=0o600)
         key.write_text(secrets.token_hex(32))
         say("starting two nodes of one mesh")
-        stub = stack.enter_context(servers.stub(home, load_core))
+        stub = stack.enter_context(servers.stub(home))
         mesh_port = servers.free_port(2)
         serving = stack.enter_context(
             servers.node(
                 home,
-                place["serving node"],
                 name="serving",
                 upstream=stub.port,
                 mesh_key_file=key,
@@ -49,18 +48,21 @@ def run(seconds: float, only: set[str]) -> dict[str, Any]:
             )
         )
         entry = stack.enter_context(
-            servers.node(home, place["entry node"], name="entry", mesh_key_file=key, peer=mesh_port)
+            servers.node(home, name="entry", mesh_key_file=key, peer=mesh_port)
         )
         for node in (serving, entry):
             servers.wait_for_model(node.port)
         if "ttft" in only:
             say(f"time to the first word, {ROUNDS} rounds of both in turn")
-            took = ttft({"serving": serving.port, "entry": entry.port}, ROUNDS, load_core)
+            took = ttft({"serving": serving.port, "entry": entry.port}, ROUNDS)
             alone, through = summary(took["serving"]), summary(took["entry"])
             result["added_ttft_ms"] = difference(through, alone)
             result["ttft_ms"] = {"entry": through, "serving": alone}
         if "stream" in only:
             say(f"streams through both at concurrency 32, {seconds:g} s")
+            for server, role in ((entry, "entry node"), (serving, "serving node")):
+                pin(server.pid, place[role])
+            pin(stub.pid, load_core)
             before_s = cpu_s(serving.pid)
             measured = rate(entry, stream=True, seconds=seconds, core=load_core)
             result["stream_rps"] = round(measured.per_s)

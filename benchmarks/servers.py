@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.machine import pinned
 from benchmarks.stub import MODEL
 
 START_LIMIT_S = 20.0
@@ -92,7 +91,6 @@ def process(
     ready: Callable[[], bool],
     home: Path,
     *,
-    core: int | None,
     port: int,
     env: Mapping[str, str] | None = None,
     limit_s: float = START_LIMIT_S,
@@ -101,10 +99,7 @@ def process(
     log_path = home / f"{name}.log"
     with log_path.open("wb") as log:
         began = time.perf_counter()
-        with pinned(core):
-            child = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **(env or {})}
-            )
+        child = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(env or {})})
         try:
             while not ready():
                 if child.poll() is not None or time.perf_counter() - began > limit_s:
@@ -122,20 +117,17 @@ def process(
 
 
 @contextmanager
-def stub(home: Path, core: int | None) -> Iterator[Server]:
+def stub(home: Path) -> Iterator[Server]:
     """The upstream that everybody stands in front of."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.stub", "--port", str(port)]
-    with process(
-        "stub", command, lambda: answers(port, "/v1/models"), home, core=core, port=port
-    ) as made:
+    with process("stub", command, lambda: answers(port, "/v1/models"), home, port=port) as made:
         yield made
 
 
 @contextmanager
 def node(
     home: Path,
-    core: int | None,
     *,
     name: str = "meshd",
     upstream: int | None = None,
@@ -156,14 +148,12 @@ def node(
         command += ["--mesh-key-file", str(mesh_key_file)]
     if peer is not None:
         command += ["--peer", f"127.0.0.1:{peer}"]
-    with process(
-        name, command, lambda: answers(port, "/health"), home, core=core, port=port
-    ) as made:
+    with process(name, command, lambda: answers(port, "/health"), home, port=port) as made:
         yield made
 
 
 @contextmanager
-def nginx(home: Path, core: int | None, upstream: int) -> Iterator[Server | None]:
+def nginx(home: Path, upstream: int) -> Iterator[Server | None]:
     """nginx as a plain reverse proxy; None when it is not installed."""
     binary = shutil.which("nginx")
     if binary is None:
@@ -174,14 +164,12 @@ def nginx(home: Path, core: int | None, upstream: int) -> Iterator[Server | None
     config = home / "nginx.conf"
     config.write_text(NGINX.format(home=home, user=user, stub=upstream, port=port))
     command = [binary, "-c", str(config), "-p", str(home), "-e", str(home / "error.log")]
-    with process(
-        "nginx", command, lambda: answers(port, "/v1/models"), home, core=core, port=port
-    ) as made:
+    with process("nginx", command, lambda: answers(port, "/v1/models"), home, port=port) as made:
         yield made
 
 
 @contextmanager
-def litellm(home: Path, core: int | None, upstream: int) -> Iterator[Server | None]:
+def litellm(home: Path, upstream: int) -> Iterator[Server | None]:
     """LiteLLM's proxy with the stub as an OpenAI model; None when it is not installed."""
     own = Path(".peers/bin/litellm")
     binary = str(own) if own.exists() else shutil.which("litellm")
@@ -206,7 +194,6 @@ def litellm(home: Path, core: int | None, upstream: int) -> Iterator[Server | No
         command,
         lambda: answers(port, "/health/liveliness"),
         home,
-        core=core,
         port=port,
         env=env,
         limit_s=LITELLM_START_LIMIT_S,

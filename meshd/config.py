@@ -10,7 +10,8 @@ The rules:
 - relative paths in a file are relative to that file; on the command line, to the working folder.
 
 Not checked here, because only their owners can: whether a port is free, whether a key file is
-readable by its owner only, whether an engine's SPEC makes sense.
+readable by its owner only, whether an HTTP address that other machines reach has API keys, whether
+an engine's SPEC makes sense.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from meshd.address import format_host_port, is_loopback
+from meshd.address import format_host_port
 from meshd.options import BY_KEY, OPTIONS, Option, node_name
 
 CONFIG_MAX_BYTES = 1024 * 1024
@@ -92,9 +93,7 @@ def load_settings(
     if "state_dir" not in found:
         found["state_dir"] = default_state_dir()
     found.setdefault("name", node_name(socket.gethostname()))
-    settings = Settings(**found, origins=origins)
-    _refuse_open_door(settings)
-    return settings
+    return Settings(**found, origins=origins)
 
 
 def _layers(
@@ -172,14 +171,6 @@ def _line_of(text: str, key: str) -> str:
     shape = re.compile(rf"""\s*\[*["']?{spelled}["']?\s*[\]=.]""")
     numbers = (number for number, line in enumerate(text.splitlines(), 1) if shape.match(line))
     return next((f", line {number}" for number in numbers), "")
-
-
-def _refuse_open_door(settings: Settings) -> None:
-    if not is_loopback(settings.http_host):
-        raise ConfigError(
-            f"{settings.origins['http_host']}: {settings.http_host} would let other machines ask "
-            "without an API key; use 127.0.0.1 here, and run a node on those machines too"
-        )
 
 
 # Defaults that depend on the machine

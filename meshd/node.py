@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshd import __version__
+from meshd.address import format_host_port
 from meshd.api.server import HttpServer
 from meshd.config import Settings
 from meshd.core.effects import Notice
@@ -74,9 +75,7 @@ class Node:
             members=self._members,
             unreachable=net.peer_failed,
         )
-        self.http = HttpServer(
-            self.gateway, host=settings.http_host, port=settings.http_port, name=settings.name
-        )
+        self._http: HttpServer | None = None
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Resolves to one line for the owner when an engine that was asked for cannot start."""
 
@@ -84,7 +83,14 @@ class Node:
         """Serve. Raises BindError or TrustError with one line for the owner."""
         self._offered = self._models()
         self._net.open(self._membership, answer=self._answer, on_view=self._view_changed)
-        await self.http.start()
+        self._http = HttpServer(
+            self.gateway,
+            host=self._settings.http_host,
+            port=self._settings.http_port,
+            name=self._settings.name,
+            trust=self._net.circle,
+        )
+        await self._http.start()
         await self._net.start()
         for engine in self._engines:
             self._own(self._start_engine(engine), f"start {engine.name}")
@@ -97,7 +103,8 @@ class Node:
             return
         self._stopping = True
         self._net.report(self._load())
-        await self.http.close(drain_s=HTTP_DRAIN_S)
+        if self._http is not None:
+            await self._http.close(drain_s=HTTP_DRAIN_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -107,8 +114,8 @@ class Node:
     @property
     def base_url(self) -> str:
         """Where the endpoint is, without `/v1`."""
-        host = self._settings.http_host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.http.port}"
+        assert self._http is not None, "start() comes first"
+        return f"http://{format_host_port(self._settings.http_host, self._http.port)}"
 
     @property
     def offered(self) -> tuple[ModelRecord, ...]:
@@ -212,7 +219,7 @@ class Node:
             name=self._settings.name,
             version=__version__,
             started_at=self._started_at,
-            label=self._net.mesh_key.label,
+            label=self._net.label,
             counters=self._net.counters(),
             http=self.base_url,
         )

@@ -34,9 +34,10 @@ from protocol.fields import (
 )
 from protocol.jobs import Job
 from protocol.messages import KINDS
+from protocol.pairing import PAIRING_KINDS, Welcome
 from protocol.scalars import TOKEN_ID_MAX
 
-ROOTS: tuple[type[Any], ...] = (Envelope, *KINDS.values(), Job)
+ROOTS: tuple[type[Any], ...] = (Envelope, *KINDS.values(), Job, *PAIRING_KINDS.values(), Welcome)
 
 TEXT_SAMPLE = "Grüße, 漢字 🙂"
 ASCII_SAMPLE = "fe80::1%eth0"

@@ -36,6 +36,7 @@ from protocol.fields import (
     wire,
 )
 from protocol.jobs import EVENTS, Event
+from protocol.trust import TrustRecord
 
 NODE_ID = Hex(limits.NODE_ID_BYTES)
 PUBLIC_KEY = Hex(limits.PUBLIC_KEY_BYTES)
@@ -336,6 +337,22 @@ class RelayPong:
     nonce: int = wire(Int())
 
 
+@record
+class TrustSync:
+    """This is the trust I hold; what do you hold? Both sides merge."""
+
+    nonce: int = wire(Int())
+    state: TrustRecord = wire(Record(TrustRecord))
+
+
+@record
+class TrustSynced:
+    """The answer to the TrustSync of the same nonce; a revoked node gets none."""
+
+    nonce: int = wire(Int())
+    state: TrustRecord = wire(Record(TrustRecord))
+
+
 CONTROL_KINDS: dict[int, type[Any]] = {
     1: Hello,
     2: Heartbeat,
@@ -359,6 +376,8 @@ RELAY_KINDS: dict[int, type[Any]] = {
     36: Cancel,
     37: RelayPing,
     38: RelayPong,
+    39: TrustSync,
+    40: TrustSynced,
 }
 
 KINDS: dict[int, type[Any]] = CONTROL_KINDS | RELAY_KINDS
@@ -378,5 +397,8 @@ ControlMessage = (
     | Beat
     | LoadWanted
 )
-RelayMessage = JobOpen | JobChunk | JobEvents | Credit | Cancel | RelayPing | RelayPong
+RelayMessage = (
+    JobOpen | JobChunk | JobEvents | Credit | Cancel
+    | RelayPing | RelayPong | TrustSync | TrustSynced
+)  # fmt: skip
 Message = ControlMessage | RelayMessage

@@ -33,7 +33,6 @@ from protocol.errors import ProtocolError, UnknownMessageError
 from protocol.fields import (
     Bytes,
     Choice,
-    Int,
     ListOf,
     Record,
     Text,
@@ -42,7 +41,8 @@ from protocol.fields import (
     record,
     wire,
 )
-from protocol.messages import NODE_ID, PUBLIC_KEY, Endpoint
+from protocol.messages import PUBLIC_KEY, Endpoint
+from protocol.trust import TrustRecord
 
 HEADER = limits.MAGIC + bytes([limits.PROTOCOL_VERSION])
 
@@ -55,16 +55,6 @@ INVITATION_BYTES = 8
 SPAKE_BYTES = 33
 TAG_BYTES = 32
 
-SECRET_BYTES = 32
-"""A mesh key."""
-
-REVOKED_MAX = 512
-"""Revoked node ids that a mesh remembers: ten for each machine of the largest mesh it is made for.
-Both lists of TrustRecord at their longest take 18 KiB."""
-
-EPOCH_MAX = 2**31 - 1
-"""Rotations a mesh may count: one a second for 68 years."""
-
 SPONSORS_MAX = 32
 """Members a newcomer is told of; gossip brings the rest within a second."""
 
@@ -74,21 +64,6 @@ WELCOME_MAX_BYTES = FRAME_MAX_BYTES - 1024
 REFUSALS = ("wrong", "closed", "busy", "revoked", "malformed")
 """Why the door says no: the secret does not match; no such invitation, or no more; too many at
 once; this node id was revoked; a frame out of turn. Unproven, so a hint to a person, no more."""
-
-
-@record
-class TrustRecord:
-    """The trust that members of one mesh share; how two of them merge is `meshd.net.rotation`.
-
-    `mesh` is the label of the mesh, which outlives its keys. `secret` is the mesh key of `epoch`,
-    told to nobody in `excluded`; `revoked` are the ids that no member talks to.
-    """
-
-    mesh: str = wire(Text(limits.MESH_LABEL_MAX_CHARS, shortest=1, ascii_only=True))
-    epoch: int = wire(Int(0, EPOCH_MAX))
-    secret: bytes = wire(Bytes(SECRET_BYTES, exact=True), repr=False)
-    excluded: tuple[str, ...] = wire(ListOf(NODE_ID, REVOKED_MAX), default=())
-    revoked: tuple[str, ...] = wire(ListOf(NODE_ID, REVOKED_MAX), default=())
 
 
 @record

@@ -27,6 +27,8 @@ class NodeAdvert:
     mesh: str = wire(Text(limits.MESH_LABEL_MAX_CHARS, shortest=1, ascii_only=True))
     control_port: int = wire(Int(1, 65_535))
     relay_port: int = wire(Int(1, 65_535))
+    door_port: int = wire(Int(0, 65_535), default=0)
+    """Where somebody is invited to pair now; 0 while nobody is."""
 
 
 def instance_name(node_id: str) -> str:
@@ -36,29 +38,38 @@ def instance_name(node_id: str) -> str:
 
 def advert_to_txt(advert: NodeAdvert) -> dict[bytes, bytes]:
     """TXT properties; the control port travels in the SRV record."""
-    return {
+    txt = {
         b"v": ADVERT_VERSION.encode(),
         b"id": advert.node_id.encode(),
         b"mesh": advert.mesh.encode(),
         b"relay": str(advert.relay_port).encode(),
     }
+    if advert.door_port:
+        txt[b"door"] = str(advert.door_port).encode()
+    return txt
 
 
 def advert_from_txt(txt: Mapping[bytes, bytes | None], control_port: int | None) -> NodeAdvert:
     """Raises ProtocolError for an advert of another version, or one that is not well formed."""
     if _text(txt, b"v") != ADVERT_VERSION:
         raise ProtocolError("version", "advert of another version")
-    relay = _text(txt, b"relay")
-    if not (relay.isascii() and relay.isdigit()):
-        raise ProtocolError("type", "relay port is not a number")
+    relay = _port(txt, b"relay")
+    door = _port(txt, b"door") if b"door" in txt else 0
     node_id = NODE_ID.decode(NODE_ID.encode(_text(txt, b"id")))
     mesh = MESH.decode(_text(txt, b"mesh"))
-    return NodeAdvert(node_id, mesh, PORT.decode(control_port), PORT.decode(int(relay)))
+    return NodeAdvert(node_id, mesh, PORT.decode(control_port), relay, door)
 
 
 NODE_ID = Hex(limits.NODE_ID_BYTES)
 MESH = Text(limits.MESH_LABEL_MAX_CHARS, shortest=1, ascii_only=True)
 PORT = Int(1, 65_535)
+
+
+def _port(txt: Mapping[bytes, bytes | None], key: bytes) -> int:
+    text = _text(txt, key)
+    if not (text.isascii() and text.isdigit()):
+        raise ProtocolError("type", f"{key.decode()} port is not a number")
+    return PORT.decode(int(text))
 
 
 def _text(txt: Mapping[bytes, bytes | None], key: bytes) -> str:

@@ -19,6 +19,7 @@ from protocol.fields import record_fields, required_fields
 from protocol.inventory import records
 from protocol.jobs import EVENTS
 from protocol.messages import CONTROL_KINDS, KINDS, RELAY_KINDS
+from protocol.pairing import PAIRING_KINDS
 
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -30,6 +31,7 @@ def render(page: str) -> str:
         "errors": errors_table,
         "control": lambda: kinds_table(CONTROL_KINDS),
         "relay": lambda: kinds_table(RELAY_KINDS),
+        "door": lambda: kinds_table(PAIRING_KINDS),
         "events": lambda: kinds_table(EVENTS.by_tag),
         "records": records_text,
     }
@@ -86,6 +88,7 @@ def kinds_table(kinds: dict[int, type[Any]]) -> Iterator[str]:
 def records_text() -> Iterator[str]:
     """A section for each record, in order of first mention, with its fields in wire order."""
     ids = {cls: f"message {kind}" for kind, cls in KINDS.items()}
+    ids |= {cls: f"message {kind}" for kind, cls in PAIRING_KINDS.items()}
     ids |= {cls: f"event {tag}" for tag, cls in EVENTS.by_tag.items()}
     for cls in records():
         yield f"### {cls.__name__}"

@@ -1,8 +1,8 @@
 """Golden bytes: what must decode for ever, what must be refused for ever, and how to tell.
 
-A vector is a JSON object. `form` says what its bytes are: a `control` or `relay` frame, a `job`, a
-single `record` (its class in `of`), or an `advert` (`txt` properties and `port` instead of bytes).
-Bytes are hexadecimal; long ones are a list of `[hexadecimal, times]`.
+A vector is a JSON object. `form` says what its bytes are: a `control`, `relay` or `door` frame, a
+`job`, a single `record` (its class in `of`), or an `advert` (`txt` properties and `port` instead of
+bytes). Bytes are hexadecimal; long ones are a list of `[hexadecimal, times]`.
 
 - An accepted vector holds the `value` that must come out (`inventory.plain` of it). `canonical`
   vectors are also what an encoder of this version must produce from that value; the others come
@@ -28,6 +28,7 @@ from protocol.inventory import least, plain, records, typical
 from protocol.jobs import Job
 from protocol.limits import JOB_MAX_BYTES
 from protocol.messages import CONTROL_KINDS, KIND_OF
+from protocol.pairing import PAIRING_KIND_OF, decode_pairing, encode_pairing
 from protocol.service import NodeAdvert, advert_from_txt, advert_to_txt
 
 Vector = Mapping[str, Any]
@@ -88,6 +89,8 @@ def _example(name: str, value: Any) -> dict[str, Any]:
         head = {"name": name, "form": "job"}
     elif type(value) is NodeAdvert:
         head = {"name": name, "form": "advert"}
+    elif type(value) in PAIRING_KIND_OF:
+        head = {"name": name, "form": "door"}
     elif type(value) in KIND_OF:
         control = KIND_OF[type(value)] in CONTROL_KINDS
         head = {"name": name, "form": "control" if control else "relay"}
@@ -104,6 +107,8 @@ def _decode(vector: Vector) -> Any:
             return codec.decode_control(packed(vector))
         case "relay":
             return codec.decode_relay(packed(vector))
+        case "door":
+            return decode_pairing(packed(vector))
         case "job":
             return codec.decode_job(packed(vector))
         case "record":
@@ -118,6 +123,8 @@ def _encode(form: str, value: Any) -> bytes | dict[str, Any]:
     match form:
         case "control" | "relay":
             return codec.encode(*value)
+        case "door":
+            return encode_pairing(value)
         case "job":
             return codec.encode_job(value)
         case "record":

@@ -20,9 +20,10 @@ from meshd.api.errors import ApiError, from_failure, unsupported
 from meshd.api.headers import answer_lines
 from meshd.api.models import find_model, model_list, model_object
 from meshd.api.openai import INCOMPLETE, AnswerBuilder, ChatAnswer, ChatStream, EventEncoder
-from meshd.api.paths import Found, Route
+from meshd.api.paths import OWNERS, Found, Route
 from meshd.api.replies import TEXT, Reply, error_reply, json_reply
-from meshd.core.ports import Batch, EventStream, Gateway, RequestFailed
+from meshd.api.trust import answer_trust
+from meshd.core.ports import Batch, EventStream, Gateway, RequestFailed, TrustDesk
 from protocol.jobs import Failure
 
 _HEALTHY = Reply(b'{"status":"ok"}')
@@ -54,10 +55,18 @@ COMPLETION = Dialect(requests.completion, "cmpl-", CompletionStream, CompletionA
 
 
 class Answers:
-    """Answers routes from a gateway. `clock` gives Unix seconds; `banner` is the text of `/`."""
+    """Answers routes from a gateway. `clock` gives Unix seconds; `banner` is the text of `/`;
+    `trust` is asked who may be in the mesh, and None where nobody can be."""
 
-    def __init__(self, gateway: Gateway, banner: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        banner: str,
+        clock: Callable[[], float],
+        trust: TrustDesk | None = None,
+    ) -> None:
         self._gateway = gateway
+        self._trust = trust
         self._banner = banner
         self._clock = clock
 
@@ -73,6 +82,8 @@ class Answers:
                     return await self._generate(COMPLETION, body, request_id, session)
                 case Route.EXPLAIN:
                     return self._explain(body, request_id, session)
+                case route if route in OWNERS:
+                    return json_reply(await answer_trust(self._trust, route, body))
                 case _:
                     return self._read(found)
         except RequestFailed as failed:

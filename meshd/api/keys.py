@@ -9,6 +9,9 @@ LOOK_EVERY_S of a change, in a thread, because disks can be slow. A file that ha
 leaves the keys as they were and is said once; one that was removed leaves none. A presented key is
 compared with all entries, whichever matches, so the time taken tells nothing.
 
+Only an address that other machines reach asks for keys: `door_keys`. Who comes over loopback to a
+node that listens nowhere else is taken for its owner.
+
 Each key has a person's name. It is what fair queueing shares by, and what a log may mention; the
 key itself is in neither.
 """
@@ -27,6 +30,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from meshd.address import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +118,24 @@ def list_keys(state_dir: Path) -> tuple[ApiKey, ...]:
         ) from None
 
 
+def door_keys(host: str, state_dir: Path) -> KeyStore | None:
+    """What to ask for at an HTTP address: None on loopback, where no key is asked for.
+
+    Raises KeysError where other machines reach it and there are no keys, or none that can be read.
+    Once open, the door stays shut to all if the last key is removed: compare with `is None`.
+    """
+    if is_loopback(host):
+        return None
+    store = KeyStore(state_dir)
+    if not len(store):
+        raise KeysError(
+            f"listening on {host} would let other machines ask without an API key; make one with "
+            f"`meshctl keys add NAME --state-dir {state_dir}`, or listen on 127.0.0.1 here and run "
+            "a node on those machines too"
+        )
+    return store
+
+
 class KeyStore:
     """Who may ask, for the HTTP server. Raises KeysError when the file cannot be used at first.
 
@@ -194,6 +217,7 @@ def _save(path: Path, keys: tuple[ApiKey, ...]) -> None:
         draft = Path(draft_name)
         try:
             with os.fdopen(handle, "wb") as file:
+                _give_to_owner(file.fileno(), path.parent)
                 file.write(json.dumps(body, indent=1).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -205,3 +229,10 @@ def _save(path: Path, keys: tuple[ApiKey, ...]) -> None:
         raise KeysError(
             f"cannot write {path}: {error.strerror}; make room, or make the directory writable"
         ) from None
+
+
+def _give_to_owner(handle: int, folder: Path) -> None:
+    """`sudo meshctl keys add` shall not make a file that the service's user cannot read."""
+    if os.name == "posix" and os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(handle, owner.st_uid, owner.st_gid)

@@ -8,15 +8,21 @@ sites, must be a local page, a desktop application, or this server itself.
 
 Programs that are not browsers send no `Origin` and a local `Host`, and notice nothing. Behind a
 reverse proxy its public name is added to `hosts`.
+
+Who may be in the mesh is asked by the machine's owner alone, and there the checks are stricter. No
+page may ask but one that this server itself serves. Who shows no API key must be on this machine,
+not behind a proxy on it, and have used an address or `localhost`: a `.local` name can be rebound by
+anybody on the network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from meshd.address import is_loopback
 from meshd.api.errors import ApiError
 from meshd.api.headers import safe
 
@@ -28,6 +34,9 @@ APP_SCHEMES = frozenset({"app", "file", "tauri", "vscode-webview", "vscode-file"
 
 PAGE_HOSTS = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::1"})  # noqa: S104
 """Hosts of pages served on this machine, on any port."""
+
+PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""What a proxy adds: then the connection's address is the proxy's, not the asker's."""
 
 _ALLOW_HEADERS = (
     "authorization",
@@ -102,15 +111,42 @@ def check_host(host: str | None, hosts: Collection[str]) -> None:
 
 def check_origin(origin: str | None, host: str | None) -> None:
     """Raises ApiError (403) for a browser page of another site. `host` has passed `check_host`."""
-    if origin is None or _is_local_page(origin):
-        return
-    if host is not None and origin.partition("://")[2].lower() == host.lower():
+    if origin is None or _is_local_page(origin) or _is_own_page(origin, host):
         return
     raise ApiError(
         403,
         f"Pages of '{origin[:100]}' may not use this node: only pages on this machine and "
         "desktop applications may.",
         code="origin_not_allowed",
+        kind="permission_error",
+    )
+
+
+def check_owner(headers: Mapping[str, str], remote: str | None, *, vouched: bool) -> None:
+    """Raises ApiError (403) unless the machine's owner asks: see the module's head.
+
+    `remote` is the address at the other end of the connection; `vouched` says that a valid API key
+    was shown. The headers have passed `check_host` and `check_origin`.
+    """
+    origin, host = headers.get("origin"), headers.get("host")
+    if origin is not None and not _is_own_page(origin, host):
+        raise _not_the_owner(f"not for pages of '{origin[:100]}'")
+    if vouched:
+        return
+    if remote is None or not is_loopback(remote):
+        raise _not_the_owner(f"and {remote or 'whoever asks'} is another machine")
+    if any(name in headers for name in PROXY_HEADERS):
+        raise _not_the_owner("and a proxy passed this request on from somebody else")
+    if host is not None and not _is_fixed(_host_name(host)):
+        raise _not_the_owner(f"who calls it 127.0.0.1 or localhost, not '{host[:100]}'")
+
+
+def _not_the_owner(why: str) -> ApiError:
+    return ApiError(
+        403,
+        f"Who may be in the mesh is asked by the owner of this machine, {why}. Run meshctl on "
+        "this machine itself.",
+        code="owner_only",
         kind="permission_error",
     )
 
@@ -132,6 +168,15 @@ def preflight_headers() -> tuple[tuple[str, str], ...]:
 def _is_local(host: str) -> bool:
     name = _host_name(host)
     return name == "localhost" or name.endswith(LOCAL_SUFFIXES) or _is_address(name)
+
+
+def _is_own_page(origin: str, host: str | None) -> bool:
+    return host is not None and origin.partition("://")[2].lower() == host.lower()
+
+
+def _is_fixed(name: str) -> bool:
+    """Whether no DNS or mDNS server can make this name point elsewhere."""
+    return name == "localhost" or name.endswith(".localhost") or _is_address(name)
 
 
 @lru_cache(maxsize=256)

@@ -26,6 +26,11 @@ class Route(Enum):
     STATUS = auto()
     MEMBERS = auto()
     EXPLAIN = auto()
+    INVITE = auto()
+    INVITATIONS = auto()
+    WITHDRAW = auto()
+    JOIN = auto()
+    REVOKE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +44,39 @@ class Found:
 PUBLIC = frozenset({Route.ROOT, Route.HEALTH})
 """Answered without a key: they say that something runs here, and no more."""
 
-_READ: tuple[str, ...] = ("GET", "HEAD")
-_WRITE: tuple[str, ...] = ("POST",)
+OWNERS = frozenset({Route.INVITE, Route.INVITATIONS, Route.WITHDRAW, Route.JOIN, Route.REVOKE})
+"""For the machine's owner alone: `meshd.api.origin.check_owner`."""
 
-_ROUTES: dict[str, tuple[Route, tuple[str, ...]]] = {
-    "/": (Route.ROOT, _READ),
-    "/health": (Route.HEALTH, _READ),
-    "/chat/completions": (Route.CHAT, _WRITE),
-    "/completions": (Route.COMPLETION, _WRITE),
-    "/embeddings": (Route.EMBEDDING, _WRITE),
-    "/models": (Route.MODELS, _READ),
-    "/mesh/v1/status": (Route.STATUS, _READ),
-    "/mesh/v1/members": (Route.MEMBERS, _READ),
-    "/mesh/v1/explain": (Route.EXPLAIN, _WRITE),
+
+def _read(route: Route) -> dict[str, Route]:
+    return {"GET": route, "HEAD": route}
+
+
+def _write(route: Route) -> dict[str, Route]:
+    return {"POST": route}
+
+
+_ROUTES: dict[str, dict[str, Route]] = {
+    "/": _read(Route.ROOT),
+    "/health": _read(Route.HEALTH),
+    "/chat/completions": _write(Route.CHAT),
+    "/completions": _write(Route.COMPLETION),
+    "/embeddings": _write(Route.EMBEDDING),
+    "/models": _read(Route.MODELS),
+    "/mesh/v1/status": _read(Route.STATUS),
+    "/mesh/v1/members": _read(Route.MEMBERS),
+    "/mesh/v1/explain": _write(Route.EXPLAIN),
+    "/mesh/v1/pair": _read(Route.INVITATIONS) | _write(Route.INVITE) | {"DELETE": Route.WITHDRAW},
+    "/mesh/v1/join": _write(Route.JOIN),
+    "/mesh/v1/revoke": _write(Route.REVOKE),
 }
 
 _MODEL_PREFIX = "/models/"
 
 _KNOWN = {
     (method, prefix + path): Found(route)
-    for path, (route, methods) in _ROUTES.items()
-    for method in methods
+    for path, methods in _ROUTES.items()
+    for method, route in methods.items()
     for prefix in ("", "/v1")
 }
 """The spellings that nearly every request uses, found in one step."""
@@ -73,11 +90,11 @@ def find(method: str, target: str) -> Found:
     if found is not None:
         return found
     path = _canonical(target.partition("?")[0])
+    model = ""
     if path.startswith(_MODEL_PREFIX):
-        found, methods = Found(Route.MODEL, unquote(path.removeprefix(_MODEL_PREFIX))), _READ
+        model, methods = unquote(path.removeprefix(_MODEL_PREFIX)), _read(Route.MODEL)
     elif path in _ROUTES:
-        route, methods = _ROUTES[path]
-        found = Found(route)
+        methods = _ROUTES[path]
     else:
         raise ApiError(
             404,
@@ -91,7 +108,7 @@ def find(method: str, target: str) -> Found:
             code="method_not_allowed",
             headers=(("allow", ", ".join((*methods, "OPTIONS"))),),
         )
-    return found
+    return Found(methods[method], model)
 
 
 def _canonical(path: str) -> str:

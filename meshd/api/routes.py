@@ -29,8 +29,14 @@ from meshd.api.errors import ApiError, internal_error
 from meshd.api.headers import api_key, sane_request_id, session_hint
 from meshd.api.limits import BODY_MAX_BYTES, DEFAULT, HttpLimits
 from meshd.api.openai import INCOMPLETE, error_event
-from meshd.api.origin import check_host, check_origin, cors_lines, preflight_headers
-from meshd.api.paths import PUBLIC, find
+from meshd.api.origin import (
+    check_host,
+    check_origin,
+    check_owner,
+    cors_lines,
+    preflight_headers,
+)
+from meshd.api.paths import OWNERS, PUBLIC, find
 from meshd.api.replies import TEXT, HeadWriter, Reply, error_reply
 
 log = logging.getLogger(__name__)
@@ -190,6 +196,8 @@ class Routes:
             found = find(request.method, _target(request))
             if self._auth is not None and found.route not in PUBLIC:
                 _check_key(self._auth, api_key(headers))
+            if found.route in OWNERS:
+                check_owner(headers, request.remote, vouched=self._auth is not None)
             body = b""
             if request.method == "POST":
                 body = await _read_body(request, exchange, self._limits.body_s)

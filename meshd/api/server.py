@@ -19,11 +19,12 @@ from contextlib import suppress
 from aiohttp import web
 
 from meshd import __version__
+from meshd.address import is_loopback
 from meshd.api.answers import Answers
 from meshd.api.errors import ApiError, internal_error
 from meshd.api.limits import BACKLOG, DEFAULT, HEADER_LINE_MAX_BYTES, HttpLimits
 from meshd.api.routes import Routes
-from meshd.core.ports import Gateway
+from meshd.core.ports import Gateway, TrustDesk
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class HttpServer:
     """The endpoint of one node. `start` once, `close` once.
 
     `name` is the node's, for the text at `/`; `hosts` are further names it may be addressed by;
-    `auth` is given the request's API key (None without one) and says whether it may come in.
+    `auth` is given the request's API key (None without one) and says whether it may come in;
+    without it only loopback is served. `trust` answers pairing, joining and revoking.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class HttpServer:
         name: str = "",
         hosts: Collection[str] = (),
         auth: Callable[[str | None], bool] | None = None,
+        trust: TrustDesk | None = None,
         limits: HttpLimits = DEFAULT,
     ) -> None:
         self._gateway = gateway
@@ -120,6 +123,7 @@ class HttpServer:
         self._name = name
         self._hosts = hosts
         self._auth = auth
+        self._trust = trust
         self._limits = limits
         self._routes: Routes | None = None
         self._listener: Listener | None = None
@@ -132,7 +136,9 @@ class HttpServer:
 
     async def start(self) -> None:
         """Begin to serve. Raises BindError."""
-        answers = Answers(self._gateway, _banner(self._name), time.time)
+        if self._auth is None and not is_loopback(self._host):
+            raise BindError(_open_door_words(self._host))
+        answers = Answers(self._gateway, _banner(self._name), time.time, self._trust)
         self._routes = Routes(
             answers, hosts=_own_names(self._hosts), auth=self._auth, limits=self._limits
         )
@@ -176,6 +182,13 @@ def _banner(name: str) -> str:
 def _own_names(more: Collection[str]) -> frozenset[str]:
     host = socket.gethostname().lower()
     return frozenset({host, host.partition(".")[0], *[name.lower() for name in more]})
+
+
+def _open_door_words(host: str) -> str:
+    return (
+        f"will not listen on {host} without API keys: anybody on the network could ask. Make one "
+        "with `meshctl keys add NAME`, or listen on 127.0.0.1."
+    )
 
 
 def _bind_words(host: str, port: int, error: OSError) -> str:

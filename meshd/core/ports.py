@@ -146,3 +146,35 @@ class Gateway(Protocol):
     def explain(self, job: Job) -> Mapping[str, Any]:
         """The body of `/mesh/v1/explain`: a dry run of the same code as `submit`."""
         ...
+
+
+class TrustDesk(Protocol):
+    """Who may be in this mesh: pairing, joining and revoking, as the HTTP server sees it.
+
+    Every call may raise TrustRefused, whose text is one line for the person who asked.
+    """
+
+    async def invite(self, *, token: bool) -> Mapping[str, Any]:
+        """Open the door: `{"code" or "token", "expires_s", "door"}`; door is a port."""
+        ...
+
+    def invitations(self) -> Mapping[str, Any]:
+        """What is open now."""
+        ...
+
+    async def withdraw(self) -> None:
+        """Close the door; every invitation is void."""
+
+    async def join(self, code: str, at: str | None) -> Mapping[str, Any]:
+        """Enter the mesh that gave this code or token; `at` is `host:port` of a member, None to
+        look for one: `{"mesh", "sponsors": [names]}`."""
+        ...
+
+    async def revoke(self, node: str) -> Mapping[str, Any]:
+        """Put a node (name or id) out of the mesh and change the mesh key:
+        `{"node", "told": [names], "silent": [names], "epoch"}`."""
+        ...
+
+
+class TrustRefused(Exception):
+    """A trust request was understood and refused, or failed; the text says why and what to do."""

@@ -59,11 +59,14 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     status.add_argument("--watch", action="store_true", help="keep looking, once a second")
     status.add_argument("--wide", action="store_true", help="also address, chip, GPU, engines")
     peers = _command(sub, "peers", "the other nodes as seen from here")
-    peers.add_argument("--wide", action="store_true", help="also why, incarnation, endpoints, id")
+    peers.add_argument(
+        "--wide", action="store_true", help="also why, age, incarnation, endpoints, id"
+    )
     models = _command(sub, "models", "what can be asked for, and who has it")
     explain = _command(sub, "explain", "where a question would go, and why; asks no model")
     explain.add_argument("prompt", metavar="PROMPT", help="the question")
     explain.add_argument("--model", help="the model it is for (default: the first one offered)")
+    trust = _trust_commands(sub)
     config = sub.add_parser("config", help="check the settings of the daemon on this machine")
     config.add_argument("action", choices=("check", "path"), help="what to do")
     config.add_argument("--json", action="store_true", help="print JSON")
@@ -71,7 +74,29 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     version = sub.add_parser("version", help="print the version")
     version.add_argument("--json", action="store_true", help="print JSON")
     named = {"status": status, "peers": peers, "models": models, "explain": explain}
-    return parser, {**named, "config": config, "version": version}
+    return parser, {**named, **trust, "config": config, "version": version}
+
+
+def _trust_commands(sub: Any) -> dict[str, Parser]:
+    """Who is in the mesh, and who may ask it."""
+    pair = _command(sub, "pair", "let another machine into the mesh: shows a code for it")
+    kind = pair.add_mutually_exclusive_group()
+    kind.add_argument("--token", action="store_true", help="a line for a machine without keyboard")
+    kind.add_argument("--cancel", action="store_true", help="take back every code and token")
+    pair.add_argument("--no-wait", action="store_true", help="do not wait for who comes")
+    join = _command(sub, "join", "enter the mesh whose member shows this code")
+    join.add_argument("code", metavar="CODE", nargs="+", help="the digits, or the token's line")
+    join.add_argument("--at", metavar="HOST:PORT", help="that member, where it cannot be found")
+    revoke = _command(sub, "revoke", "put a node out of the mesh and change the mesh key")
+    revoke.add_argument("target", metavar="NODE", help="its name or id")
+    revoke.add_argument("--yes", action="store_true", help="do not ask whether this is meant")
+    keys = sub.add_parser("keys", help="the API keys of people who ask from other machines")
+    keys.add_argument("action", choices=("add", "list", "remove"), help="what to do")
+    keys.add_argument("name", metavar="NAME", nargs="?", help="whose key it is")
+    keys.add_argument("--state-dir", metavar="DIR", help="the daemon's, where it is told another")
+    keys.add_argument("--config", metavar="FILE", help="the daemon's settings")
+    keys.add_argument("--json", action="store_true", help="print JSON")
+    return {"pair": pair, "join": join, "revoke": revoke, "keys": keys}
 
 
 def _command(sub: Any, name: str, words: str) -> Parser:

@@ -41,6 +41,10 @@ class Node:
         """The JSON object that answers `body`. Raises Trouble."""
         return self._ask("POST", path, json.dumps(body).encode())
 
+    def delete(self, path: str) -> dict[str, Any]:
+        """The JSON object that says what is left at `path`. Raises Trouble."""
+        return self._ask("DELETE", path, None)
+
     def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         connection = self._connect()
         try:
@@ -92,8 +96,12 @@ def _split(url: str) -> SplitResult:
 
 
 def _object(status: int, raw: bytes, url: str) -> dict[str, Any]:
-    if status in {401, 403}:
+    if status == 401:
         raise Trouble(WRONG_KEY, f"{url} wants another API key ({_said(raw)}); set {KEY_VARIABLE}")
+    if status == 403:
+        raise Trouble(WRONG_KEY, f"{url} does not let you: {_said(raw)}")
+    if status == 409:
+        raise Trouble(FAILURE, _said(raw))
     if status != 200:
         raise Trouble(FAILURE, f"{url} refused ({status}): {_said(raw)}")
     if len(raw) > ANSWER_MAX_BYTES:

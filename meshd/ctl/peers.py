@@ -1,4 +1,8 @@
-"""`meshctl peers`: how each other node looks from here, and why. Pure: a members body in."""
+"""`meshctl peers`: how each other node looks from here, and why. Pure: a members body in.
+
+ADDRESS is the one in use from here, AGE that of the last load report, HEARD the time since the node
+itself was heard, CHANGED since its state last changed, and WHY says why it did.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +23,10 @@ COLUMNS = (
 )
 WIDE_COLUMNS = (
     Column("WHY", spare=5),
-    Column("INCARNATION", spare=7),
-    Column("ENDPOINTS", spare=8),
-    Column("ID", spare=6),
+    Column("AGE", spare=6, right=True),
+    Column("INCARNATION", spare=8, right=True),
+    Column("ENDPOINTS", spare=9),
+    Column("ID", spare=7),
 )
 
 
@@ -31,7 +36,7 @@ def peers_lines(
     """A table of everybody but the node that was asked, or a line that says it is alone."""
     rows = [_cells(row, wide=wide) for row in body["members"] if row["id"] != body["self"]]
     if not rows:
-        advice = "start others with the same --mesh-key-file, and --peer where multicast fails"
+        advice = "`meshctl pair` lets another machine in, and says what to type there"
         return [f"the node at {url} is alone; {advice}"]
     return table(COLUMNS + (WIDE_COLUMNS if wide else ()), rows, screen)
 
@@ -48,6 +53,7 @@ def _cells(row: Mapping[str, Any], *, wide: bool) -> Row:
     if wide:
         cells += [
             Cell(row.get("reason") or UNKNOWN),
+            Cell(seconds_words(row.get("age_s"))),
             Cell(str(row["incarnation"])),
             Cell(", ".join(row["endpoints"]) or UNKNOWN),
             Cell(row["id"]),

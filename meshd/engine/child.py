@@ -8,7 +8,7 @@ saying why. Three ways to go, all noticed within about a second:
   daemon that was itself held up has not listened, and must not blame the worker for it. Until the
   model is loaded the limit is `LOADING_TICKS`, because reading libraries from a cold disk holds
   the interpreter up;
-- llama.cpp hangs inside it: one pass takes longer than `PASS_MAX_S`.
+- the library inside it hangs: one pass takes longer than `PASS_MAX_S`.
 
 What the process writes to stderr is read, so that it can never block on a full pipe; the last bytes
 are kept to explain a crash.
@@ -61,9 +61,10 @@ Receive = Callable[[list[Any]], None]
 class WorkerProcess:
     """One process; used once. `run` owns everything that it starts."""
 
-    def __init__(self, receive: Receive) -> None:
-        """`receive` takes each frame but heartbeats; it must not raise."""
+    def __init__(self, receive: Receive, module: str) -> None:
+        """`receive` takes each frame but heartbeats; it must not raise. `module` is what runs."""
         self._receive = receive
+        self._module = module
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._silent_ticks = 0
@@ -92,7 +93,7 @@ class WorkerProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "meshd.engine.worker",
+                self._module,
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
@@ -149,7 +150,7 @@ class WorkerProcess:
 
     def _check_pass(self, busy_s: float) -> None:
         if busy_s > PASS_MAX_S:
-            self._verdict = f"llama.cpp hung (one pass took more than {PASS_MAX_S:.0f} s)"
+            self._verdict = f"its model hung (one pass took more than {PASS_MAX_S:.0f} s)"
             self.kill()
 
     async def _keep_stderr(self) -> None:

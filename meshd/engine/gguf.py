@@ -1,9 +1,9 @@
 """What a GGUF file says of itself, read without llama.cpp.
 
-The daemon must know a model's name, context length and size before it starts a worker, and a wrong
-file must be refused with one clear line rather than by a crash. So the head of the file is read
-here: magic, version, and key-value pairs until the wanted ones are found. Tensors are left to
-llama.cpp, which checks that they lie within the file.
+The daemon must know a model's name, context length, memory and abilities before it starts a worker,
+and a wrong file must be refused with one clear line rather than by a crash. So the head of the file
+is read here: magic, version, and all key-value pairs, of which long lists are passed over. Tensors
+are left to llama.cpp, which checks that they lie within the file.
 
 Everything read is bounded: a hostile file costs at most `HEAD_MAX_BYTES` and never recursion.
 
@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from meshd.core.ports import EngineError
+from meshd.core.residency.footprint import ModelShape
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -30,10 +32,17 @@ HEAD_MAX_BYTES = 64 * 1024 * 1024
 PAIRS_MAX = 4_096
 """Key-value pairs; real files hold 20 to 60."""
 
+LAYERS_MAX = 1_024
+"""Entries of a list of numbers that is kept: one for each layer; the deepest models have 200."""
+
+TEXTS_BLOCK_BYTES = 256 * 1024
+"""Read at a time while a list of texts is passed over: 150,000 tokens then take 40 ms."""
+
 FINGERPRINT_BLOCKS = 16
 FINGERPRINT_BLOCK_BYTES = 64 * 1024
 
 STRING, ARRAY = 8, 9
+TEXT_LENGTH = struct.Struct("<Q")
 SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i",
     6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
@@ -60,6 +69,19 @@ class GgufHead:
     quantisation: str
     size_bytes: int
     fingerprint: str
+    kind: str = ""
+    """`model`, `mmproj`, `adapter`; empty in older files, which are models."""
+    shape: ModelShape = ModelShape()
+    template: str = ""
+    pools: bool = False
+    """The file names a pooling: it makes one vector of a text, and no text of a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A list that was passed over."""
+
+    count: int
 
 
 def inspect(path: Path) -> GgufHead:
@@ -80,18 +102,56 @@ def inspect(path: Path) -> GgufHead:
         raise EngineError(f"model file {path} cannot be read: {error.strerror}") from None
 
 
-def _head(values: dict[str, object], size: int, fingerprint: str) -> GgufHead:
+def _head(values: Mapping[str, object], size: int, fingerprint: str) -> GgufHead:
     architecture = str(values.get("general.architecture", ""))
-    context = values.get(f"{architecture}.context_length", 0)
     file_type = values.get("general.file_type", -1)
+    pooling = values.get(f"{architecture}.pooling_type", 0)
     return GgufHead(
         architecture=architecture,
         name=str(values.get("general.name", "")),
-        context_length=context if isinstance(context, int) else 0,
+        context_length=_count(values, f"{architecture}.context_length"),
         quantisation=FILE_TYPES.get(file_type, "") if isinstance(file_type, int) else "",
         size_bytes=size,
         fingerprint=fingerprint,
+        kind=str(values.get("general.type", "")),
+        shape=_shape(values, architecture),
+        template=str(values.get("tokenizer.chat_template", "")),
+        pools=isinstance(pooling, int) and pooling > 0,
     )
+
+
+def _shape(values: Mapping[str, object], architecture: str) -> ModelShape:
+    """What memory depends on. Files leave out what follows from the rest."""
+
+    def count(name: str) -> int:
+        return _count(values, f"{architecture}.{name}")
+
+    layers, width = count("block_count"), count("embedding_length")
+    heads = max(1, count("attention.head_count"))
+    own = values.get(f"{architecture}.attention.head_count_kv", heads)
+    kv_heads = sum(own) if isinstance(own, tuple) else layers * _whole(own)
+    tokens = values.get("tokenizer.ggml.tokens")
+    known = tokens.count if isinstance(tokens, Passed) else 0
+    return ModelShape(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=min(kv_heads, 2**31),
+        key_length=count("attention.key_length") or width // heads,
+        value_length=count("attention.value_length") or width // heads,
+        feed_forward=count("feed_forward_length"),
+        vocabulary=count("vocab_size") or known,
+    )
+
+
+def _count(values: Mapping[str, object], key: str) -> int:
+    """A number of the file, or the largest of a list of one for each layer; 0 where none is."""
+    value = values.get(key)
+    return max(map(_whole, value), default=0) if isinstance(value, tuple) else _whole(value)
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**31 else 0
 
 
 class _Reader:
@@ -102,7 +162,7 @@ class _Reader:
         self._path = path
 
     def head(self) -> dict[str, object]:
-        """Scalars and strings up to the tokenizer's tables, or to all that is wanted."""
+        """Scalars, texts and short lists by their keys; longer lists as their length."""
         if self._take(4) != MAGIC:
             raise EngineError(
                 f"{self._path} is not a GGUF model (it does not begin with GGUF); "
@@ -121,29 +181,45 @@ class _Reader:
         for _ in range(pairs):
             key = self._text()
             values[key] = self._value(self._number("<I"))
-            if _is_enough(values):
-                break
         return values
 
     def _value(self, kind: int) -> object:
         if kind == STRING:
             return self._text()
         if kind == ARRAY:
-            self._pass_array()
-            return None
+            return self._array()
         if kind not in SCALARS:
             raise self._corrupt(f"value type {kind}")
         return struct.unpack(SCALARS[kind], self._take(struct.calcsize(SCALARS[kind])))[0]
 
-    def _pass_array(self) -> None:
+    def _array(self) -> object:
         kind, count = self._number("<I"), self._number("<Q")
-        if kind in SCALARS:
-            self._pass(count * struct.calcsize(SCALARS[kind]))
-        elif kind == STRING:
-            for _ in range(count):
-                self._pass(self._number("<Q"))
+        if kind == STRING:
+            self._pass_texts(count)
+        elif kind in SCALARS:
+            size = struct.calcsize(SCALARS[kind])
+            if count <= LAYERS_MAX:
+                return struct.unpack(f"<{count}{SCALARS[kind][1]}", self._take(count * size))
+            self._pass(count * size)
         else:
             raise self._corrupt(f"array of value type {kind}")
+        return Passed(count)
+
+    def _pass_texts(self, count: int) -> None:
+        """Each text is its length and its bytes; they are hopped over, a block at a time."""
+        start, block, at = self._file.tell(), b"", 0
+        if count * 8 > HEAD_MAX_BYTES:
+            raise self._corrupt("a head that is too long")
+        for _ in range(count):
+            if at + 8 > len(block):
+                start, at = start + at, 0
+                self._file.seek(start)
+                block = self._file.read(TEXTS_BLOCK_BYTES)
+                if len(block) < 8 or start > HEAD_MAX_BYTES:
+                    raise self._corrupt("an end in the middle of the head")
+            at += 8 + TEXT_LENGTH.unpack_from(block, at)[0]
+        self._file.seek(start)
+        self._pass(at)
 
     def _text(self) -> str:
         return self._take(self._number("<Q")).decode("utf-8", "replace")
@@ -168,15 +244,6 @@ class _Reader:
         return EngineError(
             f"{self._path} is not a whole GGUF model (found {found}); download it again"
         )
-
-
-def _is_enough(values: dict[str, object]) -> bool:
-    architecture = values.get("general.architecture")
-    return (
-        architecture is not None
-        and f"{architecture}.context_length" in values
-        and {"general.name", "general.file_type"} <= values.keys()
-    )
 
 
 def _fingerprint(file: BinaryIO, size: int) -> str:

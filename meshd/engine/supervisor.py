@@ -1,4 +1,7 @@
-"""The llama.cpp engine, daemon side: one model file, one worker process, any number of askers.
+"""An engine with a worker process, daemon side: one model, one process, any number of askers.
+
+What differs between llama.cpp and MLX (the module that the process runs, and how a model on the
+disk is read for its facts) is said by a subclass; everything else is the same for both.
 
 The owner task `_supervise` keeps the process alive: start, pump, and when it dies: fail what was
 running in it at once (another machine can carry on), wait, start again. `crashes` says how long to
@@ -9,7 +12,7 @@ there; at most `QUEUE_MAX` of them, so that a flood is refused here and not in t
 Text comes back through a `Mailbox` for each job: what gathered while the asker was busy leaves as
 one batch, and no more can gather than the context has tokens.
 
-This process imports neither llama.cpp nor numpy.
+This process imports neither llama.cpp, nor MLX, nor numpy.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from meshd.core.ports import Batch, EngineError, EventStream
 from meshd.core.stats import SpeedMeter
@@ -52,13 +55,29 @@ until the first load."""
 
 
 @dataclass(frozen=True, slots=True)
-class LlamaOptions:
-    """How to run the model. 0 means: choose for me."""
+class WorkerOptions:
+    """How to run the model. 0 means: choose for me. Only llama.cpp heeds `threads`."""
 
     context: int = 0
     slots: int = 4
     threads: int = 0
     model_id: str = ""
+
+
+LlamaOptions = WorkerOptions
+
+
+class ModelHead(Protocol):
+    """What a model on the disk says of itself. 0 or empty where it does not."""
+
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def quantisation(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -78,14 +97,16 @@ class _State:
         self.settled.set()
 
 
-class LlamaEngine:
-    """`Engine` for one GGUF file."""
+class WorkerEngine:
+    """`Engine` for one model that a worker process runs."""
 
-    name = "llamacpp"
+    name = ""
+    module: ClassVar[str]
+    """What the process runs: `python -m`."""
 
-    def __init__(self, path: Path, options: LlamaOptions | None = None) -> None:
+    def __init__(self, path: Path, options: WorkerOptions | None = None) -> None:
         self._path = path
-        self._options = options or LlamaOptions()
+        self._options = options or WorkerOptions()
         self._record: ModelRecord | None = None
         self._state = _State()
         self._owner: asyncio.Task[None] | None = None
@@ -98,10 +119,19 @@ class LlamaEngine:
         """Those, and the ones that wait for a load."""
         self._keys = 0
 
+    def inspect(self, path: Path) -> ModelHead:
+        """Read the model's facts from the disk, in a thread. Raises EngineError."""
+        raise NotImplementedError
+
+    def title(self, path: Path) -> str:
+        """What people call the model, quantisation and all: an alias of its id."""
+        return path.stem
+
     async def start(self) -> None:
         """Returns when the model is warm; health and other engines need not wait for this."""
-        head = await asyncio.to_thread(inspect, self._path)
-        stem, model_id = self._path.stem, self._options.model_id or model_name(self._path.stem)
+        head = await asyncio.to_thread(self.inspect, self._path)
+        stem = self.title(self._path)
+        model_id = self._options.model_id or model_name(stem)
         self._load_s = head.size_bytes / LOAD_GUESS_BYTES_S
         self._record = ModelRecord(
             model_id=model_id,
@@ -229,7 +259,7 @@ class LlamaEngine:
         """Returns when the worker answers. Raises EngineError when it never will."""
         state = self._state
         if self._owner is None and not state.broken:
-            self._owner = asyncio.create_task(self._supervise(state), name="engine: llamacpp")
+            self._owner = asyncio.create_task(self._supervise(state), name=f"engine: {self.name}")
         await state.settled.wait()
         if state.broken:
             raise EngineError(state.broken)
@@ -242,7 +272,7 @@ class LlamaEngine:
         )
         try:
             while not state.broken:
-                process = state.process = WorkerProcess(self._receive)
+                process = state.process = WorkerProcess(self._receive, self.module)
                 why = await process.run(first)
                 state.process = None
                 if not state.broken:
@@ -321,6 +351,17 @@ class LlamaEngine:
     def _check_known(self, model_id: str) -> None:
         if self._record is None or self._record.model_id != model_id:
             raise EngineError(f"this engine has no model {model_id!r}")
+
+
+class LlamaEngine(WorkerEngine):
+    """`Engine` for one GGUF file."""
+
+    name = "llamacpp"
+    module = "meshd.engine.worker"
+
+    def inspect(self, path: Path) -> ModelHead:
+        """Read the file's own head. Raises EngineError."""
+        return inspect(path)
 
 
 def _is_last(batch: Batch) -> bool:

@@ -3,10 +3,8 @@
 A process of its own, so that a crash or an out-of-memory kill costs this model and not the daemon,
 so that unloading gives all memory back, and so that llama.cpp never holds up the daemon's loop.
 
-Two threads share little. The reader takes frames from the daemon, puts them into a queue, and beats
-five times a second. The main thread loads the model, then makes passes while there is work, and
-sleeps in the queue when there is none. When the daemon goes away the stream ends, and the reader
-ends the process, whatever llama.cpp is doing.
+The main thread loads the model, then makes passes while there is work, and sleeps in the queue of
+frames when there is none; the reader thread of `line` fills that queue.
 
 A reused prefix was computed in passes of other sizes, whose last bits may differ. A job that gives
 a seed asks for the same answer twice, so its prompt is read anew.
@@ -14,17 +12,13 @@ a seed asks for the same answer twice, so its prompt is read anew.
 
 from __future__ import annotations
 
-import os
-import select
-import socket
-import sys
-import threading
 import time
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from meshd.engine import frames
+from meshd.engine.line import Line, open_line
 from meshd.engine.scheduler import Row, Scheduler
 from meshd.engine.turn import Turn, prepare
 from protocol.errors import ProtocolError
@@ -32,8 +26,6 @@ from protocol.jobs import Event, Failure
 
 if TYPE_CHECKING:
     from meshd.engine.llamacpp import LlamaModel
-
-READ_BYTES = 256 * 1024
 
 PASS_TARGET_S = 0.06
 """How much a piece of prompt may lengthen a pass: other streams' tokens then come at least about
@@ -46,53 +38,6 @@ the same places and gives the same answer."""
 TRIAL_PROMPT_TOKENS = 64
 TRIAL_ANSWER_TOKENS = 4
 """The calibration run: about 0.1 s on two cores with a 135M model, a few seconds with an 8B one."""
-
-
-class Line:
-    """The stream to the daemon. Frames may be sent by both threads."""
-
-    def __init__(self, stream: socket.socket) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
-        self.received: SimpleQueue[list[Any]] = SimpleQueue()
-        self.busy_since = 0.0
-        """When the pass at hand began (monotonic s), 0 between passes."""
-
-    def send(self, frame: bytes) -> None:
-        """Blocks while the daemon is behind. A daemon that is gone ends the process."""
-        try:
-            with self._lock:
-                self._stream.sendall(frame)
-        except OSError:
-            os._exit(0)
-
-    def read_for_ever(self) -> None:
-        """The reader thread."""
-        buffer = bytearray()
-        beat_at = time.monotonic()
-        poller = select.poll()
-        poller.register(self._stream, select.POLLIN)
-        while True:
-            wait = max(0.0, beat_at - time.monotonic())
-            if poller.poll(wait * 1000):
-                received = self._stream.recv(READ_BYTES)
-                if not received:
-                    os._exit(0)
-                buffer += received
-                self._cut(buffer)
-            if time.monotonic() >= beat_at:
-                beat_at = time.monotonic() + frames.BEAT_EVERY_S
-                since = self.busy_since
-                self.send(frames.frame(frames.BEAT, time.monotonic() - since if since else 0.0))
-
-    def _cut(self, buffer: bytearray) -> None:
-        head = frames.LENGTH.size
-        while len(buffer) >= head:
-            end = head + frames.LENGTH.unpack_from(buffer)[0]
-            if len(buffer) < end:
-                return
-            self.received.put(frames.read_frame(bytes(buffer[head:end])))
-            del buffer[:end]
 
 
 class Worker:
@@ -226,20 +171,11 @@ class Worker:
 
 def main() -> None:
     """Serve the daemon at the other end of the socket that is this process's stdin."""
-    line = Line(socket.socket(fileno=sys.stdin.fileno()))
-    threading.Thread(target=_read_or_die, args=(line,), name="reader", daemon=True).start()
+    line = open_line()
     _, path, context, slots, threads = line.received.get()
     worker = _load(line, Path(path), context, slots, threads)
     if worker is not None:
         worker.run_for_ever()
-
-
-def _read_or_die(line: Line) -> None:
-    """Without its reader the process could neither be told anything nor notice its orphanhood."""
-    try:
-        line.read_for_ever()
-    finally:
-        os._exit(1)
 
 
 def _load(line: Line, path: Path, context: int, slots: int, threads: int) -> Worker | None:

@@ -39,6 +39,7 @@ class AdvertBook:
         self._myself = myself
         self._adverts_max = adverts_max
         self._offers: dict[str, Offer] = {}
+        self._doors: dict[str, tuple[str, ...]] = {}
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.heard_at: float | None = None
         """When another node's advert was last heard (monotonic s), None until one is."""
@@ -60,6 +61,7 @@ class AdvertBook:
         if advert.node_id == self._myself.node_id:
             return None
         self.heard_at = now
+        self._note_door(name, advert, hosts)
         if advert.mesh != self._myself.mesh:
             self.counters["foreign"] += 1
             return None
@@ -73,6 +75,17 @@ class AdvertBook:
     def gone(self, name: str) -> None:
         """An advert has expired, or was taken back."""
         self._offers.pop(name, None)
+        self._doors.pop(name, None)
+
+    def doors(self) -> tuple[tuple[str, ...], ...]:
+        """Where newcomers are awaited now, in any mesh: the links of each open door."""
+        return tuple(self._doors.values())
+
+    def _note_door(self, name: str, advert: NodeAdvert, hosts: Sequence[str]) -> None:
+        if not advert.door_port:
+            self._doors.pop(name, None)
+        elif name in self._doors or len(self._doors) < self._adverts_max:
+            self._doors[name] = links_of(hosts, advert.door_port)
 
     def __iter__(self) -> Iterator[Offer]:
         return iter(list(self._offers.values()))

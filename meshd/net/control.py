@@ -18,6 +18,7 @@ handled, costs that frame or letter: it is counted and said once, and the loop g
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -36,7 +37,7 @@ from meshd.net.dial import LinkDown, LinkUp
 from meshd.net.gatekeeper import Gatekeeper
 from meshd.net.machine import Letter, Machine
 from meshd.net.mailbox import Mailbox
-from meshd.net.remembered import PEERS_FILE, load_remembered, save_remembered
+from meshd.net.remembered import PeersFile
 from meshd.net.sleep import SleepWatch, steady_clock
 from meshd.net.transport import DOMAIN, Arrived, BindError, Happening, Transport, ZmqTransport
 from meshd.net.trust import Identity, MeshKey, truly_named
@@ -55,9 +56,6 @@ FAULT_PAUSE_S = 0.05
 
 FAULTS_SAID_MAX = 32
 """Different faults that are said aloud; the rest are only counted."""
-
-REMEMBER_EVERY_S = 10.0
-"""How often the remembered peers may be written: once per change is too often for an SD card."""
 
 READDRESS_EVERY_S = 5.0
 """How often the machine's own addresses are read: Wi-Fi takes about that long to change."""
@@ -79,7 +77,8 @@ COUNTERS = (
 class ControlPlane:
     """Membership on the network. `bind()`, then `start(machine)`, later `leave()` and `stop()`.
 
-    `endpoints`, when given, is asked every READDRESS_EVERY_S for the addresses to advertise.
+    `endpoints`, when given, is asked every READDRESS_EVERY_S for the addresses to advertise;
+    `admit` says whether the holder of a raw public key, who knows the mesh key, may connect.
     """
 
     def __init__(
@@ -96,10 +95,10 @@ class ControlPlane:
         on_view: Callable[[MeshView], object] | None = None,
         on_notice: Callable[[Notice], object] = lambda _: None,
         endpoints: Callable[[], tuple[Endpoint, ...]] | None = None,
+        admit: Callable[[bytes], bool] = lambda _: True,
         transport: Transport | None = None,
     ) -> None:
-        # Whoever proves to hold a key and knows the mesh key is a member; revocation comes later.
-        gatekeeper.policy(DOMAIN, lambda _: True)
+        gatekeeper.policy(DOMAIN, admit)
         self._identity = identity
         self._label = mesh_key.label
         self._boot_id = boot_id
@@ -107,7 +106,7 @@ class ControlPlane:
         self._transport = transport or ZmqTransport(
             context, identity, mesh_key, bind_host=bind_host, bind_port=bind_port, rng=jitter
         )
-        self._peers_file = state_dir / PEERS_FILE
+        self._peers_file = PeersFile(state_dir)
         self._on_view = on_view
         self._on_notice = on_notice
         self._read_endpoints = endpoints
@@ -120,8 +119,6 @@ class ControlPlane:
         self._faults_said: set[str] = set()
         self._sequence = 0
         self._view_changed = False
-        self._remembered: tuple[str, ...] = ()
-        self._remember_at = 0.0
         self._endpoints: tuple[Endpoint, ...] | None = None
         self._readdress_at = 0.0
         self.view = MeshView(identity.node_id, {}, 0)
@@ -162,6 +159,10 @@ class ControlPlane:
     def readdress(self, endpoints: tuple[Endpoint, ...]) -> None:
         """This node's addresses, because they changed."""
         self._post("readdress", lambda now: self._readdressed(endpoints, now))
+
+    def rekey(self, mesh_key: MeshKey) -> None:
+        """The mesh has another key from now on, or this node is in another mesh."""
+        self._post("rekey", lambda _: self._rekeyed(mesh_key))
 
     def reread_addresses(self) -> None:
         """The network may have changed: ask `endpoints` now."""
@@ -244,7 +245,7 @@ class ControlPlane:
                     self._fault("turning", error)
                     self._stopping.wait(FAULT_PAUSE_S)
         finally:
-            self._attempt("remembering peers", self._save_remembered)
+            self._attempt("remembering peers", lambda _: self._keep_remembered(math.inf))
             self._transport.close()
             if not self._stopping.is_set():
                 self._notice("warning", "the mesh thread has stopped: this node is alone")
@@ -304,6 +305,11 @@ class ControlPlane:
             envelope.sender, envelope.boot_id, envelope.sequence, message, now, arrived.link
         )
 
+    def _rekeyed(self, mesh_key: MeshKey) -> Sequence[Effect]:
+        self._label = mesh_key.label
+        self._transport.rekey(mesh_key)
+        return ()
+
     def _own_voice(self, envelope: Envelope) -> bool:
         return (envelope.sender, envelope.boot_id) == (self._identity.node_id, self._boot_id)
 
@@ -348,22 +354,18 @@ class ControlPlane:
         self.view = self._driven.view()
         if self._on_view is not None:
             self._on_view(self.view)
-        if now >= self._remember_at:
-            self._remember_at = now + REMEMBER_EVERY_S
-            self._attempt("remembering peers", self._save_remembered)
+        self._attempt("remembering peers", self._keep_remembered)
 
     def _offer_remembered(self, now: float) -> Sequence[Effect]:
         try:
-            self._remembered = load_remembered(self._peers_file)
+            links = self._peers_file.load()
         except ValueError as error:
             self._notice("warning", str(error))
-        return [e for link in self._remembered for e in self._driven.candidate(link, now)]
+            return ()
+        return [e for link in links for e in self._driven.candidate(link, now)]
 
-    def _save_remembered(self, _: float) -> Sequence[Effect]:
-        links = self._driven.remembered()
-        if links and links != self._remembered:
-            save_remembered(self._peers_file, links)
-            self._remembered = links
+    def _keep_remembered(self, now: float) -> Sequence[Effect]:
+        self._peers_file.keep(self._driven.remembered(), now)
         return ()
 
     def _check_addresses(self, now: float) -> Sequence[Effect]:

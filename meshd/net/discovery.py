@@ -116,6 +116,17 @@ class Discovery:
             with suppress(RuntimeError):  # the loop has closed by itself
                 self._loop.call_soon_threadsafe(self._stirred.set)
 
+    def announce(self, advert: NodeAdvert) -> None:
+        """Publish another advert from now on; in another mesh, look for that mesh's nodes."""
+        if advert.mesh != self._advert.mesh:
+            self._book = AdvertBook(advert)
+        self._advert = advert
+        self.look_again()
+
+    def doors(self) -> tuple[tuple[str, ...], ...]:
+        """The links of each pairing door that is advertised now. Thread-safe."""
+        return self._book.doors()
+
     @property
     def alive(self) -> bool:
         """Whether discovery runs."""
@@ -165,11 +176,14 @@ class Discovery:
         addresses = await self._first_addresses()
         if not addresses:
             return
-        session = Session(self._advert, addresses, self._changed)
+        advert = self._advert
+        session = Session(advert, addresses, self._changed)
         async with session:
             self.addresses = addresses
             began = offered = time.monotonic()
             while not await self._pause(self._pace.snapshot_s):
+                if self._advert is not advert:
+                    return
                 now = time.monotonic()
                 addresses = self._usable()
                 if addresses and addresses != self.addresses:

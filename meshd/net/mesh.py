@@ -10,25 +10,33 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import zmq
 
+from meshd.address import format_host_port
 from meshd.config import Settings
 from meshd.core.effects import Notice
 from meshd.core.membership.machine import Membership, Myself
-from meshd.core.membership.member import MeshView
+from meshd.core.membership.member import Member, MeshView
 from meshd.core.ports import EventStream
+from meshd.net.circle import Circle
 from meshd.net.control import ControlPlane
 from meshd.net.discovery import Discovery
 from meshd.net.gatekeeper import Gatekeeper
 from meshd.net.interfaces import advertised_endpoints
+from meshd.net.pairing.door import PORT_STEP
 from meshd.net.relay import Relay
 from meshd.net.trust import Identity, MeshKey, load_identity, own_mesh_key, read_mesh_key_file
+from meshd.net.vault import Vault
+from meshd.net.warden import ANSWER_WAIT_S
 from protocol.jobs import Job
 from protocol.messages import CapacityRecord, Endpoint, LoadRecord
+from protocol.pairing import Sponsor
 from protocol.service import NodeAdvert
+from protocol.trust import TrustRecord
 
 LEAVE_WAIT_S = 0.5
 """How long a leaving node waits for its farewell to be sent."""
@@ -38,13 +46,17 @@ SOCKETS_MAX = 4_096
 
 
 class MeshNet:
-    """Identity, control plane, relay and discovery of one node. Raises TrustError for bad keys."""
+    """Identity, trust, control plane, relay and discovery of one node.
+
+    Raises TrustError for keys that cannot be used. It is the `Sockets` of its own circle.
+    """
 
     def __init__(self, settings: Settings, on_notice: Callable[[Notice], None]) -> None:
         self._settings = settings
         self._on_notice = on_notice
         self.identity: Identity = load_identity(settings.state_dir)
-        self.mesh_key: MeshKey = mesh_key_of(settings.mesh_key_file, settings.state_dir)
+        configured = mesh_key_of(settings.mesh_key_file, settings.state_dir)
+        self._vault = Vault(settings.state_dir, configured)
         self.boot_id = secrets.randbits(63)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
@@ -52,6 +64,7 @@ class MeshNet:
         self._discovery: Discovery | None = None
         self.control: ControlPlane
         self.relay: Relay
+        self.circle: Circle
         self._opened = False
 
     def open(
@@ -62,55 +75,67 @@ class MeshNet:
         on_view: Callable[[MeshView], None],
     ) -> None:
         """Bind both sockets. Raises BindError."""
-        self._opened = True
-        settings = self._settings
         loop = asyncio.get_running_loop()
+        mesh_port = self._settings.mesh_port
+        self.circle = Circle(
+            self.identity,
+            self._settings.name,
+            self._vault,
+            self,
+            context=self._context,
+            gatekeeper=self._gatekeeper,
+            bind_host=self._settings.mesh_host,
+            door_port=mesh_port + PORT_STEP if mesh_port else 0,
+            view=lambda: self.view,
+            on_notice=self._on_notice,
+        )
         self.relay = Relay(
             self.identity,
-            self.mesh_key.label,
+            self.label,
             self.boot_id,
             context=self._context,
             gatekeeper=self._gatekeeper,
-            bind_host=settings.mesh_host,
-            bind_port=settings.relay_port,
-            admit=self._is_member,
+            bind_host=self._settings.mesh_host,
+            bind_port=self._settings.relay_port,
+            admit=self.circle.admits_to_relay,
             answer=answer,
+            on_trust=self.circle.warden.answer,
         )
         self.relay.bind()
         self.control = ControlPlane(
             self.identity,
-            self.mesh_key,
+            self._vault.mesh_key,
             boot_id=self.boot_id,
-            bind_host=settings.mesh_host,
-            bind_port=settings.mesh_port,
+            bind_host=self._settings.mesh_host,
+            bind_port=self._settings.mesh_port,
             context=self._context,
             gatekeeper=self._gatekeeper,
-            state_dir=settings.state_dir,
+            state_dir=self._settings.state_dir,
             on_view=lambda view: loop.call_soon_threadsafe(on_view, view),
             on_notice=self._on_notice,
-            endpoints=self._endpoints,
+            endpoints=self.endpoints,
+            admit=self.circle.admits,
         )
         self.control.bind()
+        self._opened = True
         myself = Myself(
             self.identity.node_id,
-            settings.name,
+            self._settings.name,
             self.identity.public_key.hex(),
             self.boot_id,
-            self._endpoints(),
+            self.endpoints(),
         )
         self.control.start(membership(myself, time.monotonic()))
 
     async def start(self) -> None:
         """Serve forwarded jobs, knock at typed peers, and look for others."""
         await self.relay.start()
+        self.circle.start()
         for link in self._settings.peers:
             self.control.candidate(link, typed=True)
         if self._settings.mdns:
-            advert = NodeAdvert(
-                self.identity.node_id, self.mesh_key.label, self.control.port, self.relay.port
-            )
             self._discovery = Discovery(
-                advert,
+                self._advert(),
                 interfaces=self._settings.interfaces,
                 bind_host=self._settings.mesh_host,
                 on_candidate=self.control.candidate,
@@ -124,11 +149,18 @@ class MeshNet:
             return
         if self._discovery is not None:
             await asyncio.to_thread(self._discovery.stop)
-        await asyncio.to_thread(self.control.leave, LEAVE_WAIT_S)
-        await self.relay.close()
-        await asyncio.to_thread(self.control.stop)
+        if self._opened:
+            await self.circle.close()
+            await asyncio.to_thread(self.control.leave, LEAVE_WAIT_S)
+            await self.relay.close()
+            await asyncio.to_thread(self.control.stop)
         self._gatekeeper.close()
         self._context.destroy(linger=0)
+
+    @property
+    def label(self) -> str:
+        """The label of the mesh this node is in."""
+        return self._vault.mesh_key.label
 
     @property
     def view(self) -> MeshView:
@@ -137,7 +169,8 @@ class MeshNet:
 
     def report(self, load: LoadRecord) -> None:
         """Tell the mesh this node's load."""
-        self.control.report(load)
+        if self._opened:
+            self.control.report(load)
 
     def announce(self, capacity: CapacityRecord) -> None:
         """Tell the mesh this node's capacity, because it changed."""
@@ -150,13 +183,47 @@ class MeshNet:
     def counters(self) -> Mapping[str, int]:
         """What crossed the sockets and what was refused, by name."""
         found = self._discovery.counters() if self._discovery is not None else {}
-        return {**self.control.counters(), **self.relay.counters(), **found}
+        refused = {
+            f"handshake_{reason.replace(' ', '_')}": count
+            for reason, count in self._gatekeeper.refused.items()
+        }
+        return {**self.control.counters(), **self.relay.counters(), **refused, **found}
 
-    def _is_member(self, public_key: bytes) -> bool:
-        key = public_key.hex()
-        return any(member.public_key == key for member in self.view.members.values())
+    # What the circle asks of the sockets
 
-    def _endpoints(self) -> tuple[Endpoint, ...]:
+    def new_key(self, key: MeshKey) -> None:
+        """See `meshd.net.circle.Sockets`."""
+        self.control.rekey(key)
+
+    def new_mesh(self, key: MeshKey, sponsors: Collection[Sponsor]) -> None:
+        """See `meshd.net.circle.Sockets`."""
+        self.control.rekey(key)
+        self.relay.relabel(key.label)
+        self.advertise_door(0)
+        for sponsor in sponsors:
+            for endpoint in sponsor.endpoints:
+                link = format_host_port(endpoint.host, endpoint.control_port)
+                self.control.candidate(link, typed=True)
+
+    def shut_out(self, node_id: str) -> None:
+        """See `meshd.net.circle.Sockets`."""
+        self.relay.shut_out(node_id)
+
+    async def sync(self, member: Member, state: TrustRecord) -> TrustRecord:
+        """See `meshd.net.circle.Sockets`."""
+        return await self.relay.sync(member, state, ANSWER_WAIT_S)
+
+    def advertise_door(self, port: int) -> None:
+        """See `meshd.net.circle.Sockets`."""
+        if self._discovery is not None:
+            self._discovery.announce(replace(self._advert(), door_port=port))
+
+    def doors(self) -> Collection[tuple[str, ...]]:
+        """See `meshd.net.circle.Sockets`."""
+        return self._discovery.doors() if self._discovery is not None else ()
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """See `meshd.net.circle.Sockets`."""
         return advertised_endpoints(
             self._settings.mesh_host,
             control_port=self.control.port,
@@ -164,7 +231,10 @@ class MeshNet:
             allowed=self._settings.interfaces,
         )
 
+    def _advert(self) -> NodeAdvert:
+        return NodeAdvert(self.identity.node_id, self.label, self.control.port, self.relay.port)
+
 
 def mesh_key_of(key_file: Path | None, state_dir: Path) -> MeshKey:
-    """The key of the mesh this node belongs to; a mesh of one without a key file."""
+    """The key that was configured; that of a mesh of one without a key file."""
     return read_mesh_key_file(key_file) if key_file is not None else own_mesh_key(state_dir)

@@ -25,6 +25,32 @@ FILE_MAX_BYTES = 256 * 1024
 """Most that is read: REMEMBERED_MAX links of the longest host name, four times over."""
 
 
+REMEMBER_EVERY_S = 10.0
+"""How often the file may be written: once per change is too often for an SD card."""
+
+
+class PeersFile:
+    """The file of one node: read once, written when what is remembered has changed."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / PEERS_FILE
+        self._links: tuple[str, ...] = ()
+        self._due = float("-inf")
+
+    def load(self) -> tuple[str, ...]:
+        """The links of last time, best first. Raises ValueError, in one line."""
+        self._links = load_remembered(self._path)
+        return self._links
+
+    def keep(self, links: tuple[str, ...], now: float) -> None:
+        """Remember these, unless it was done less than REMEMBER_EVERY_S ago. Raises OSError."""
+        if now < self._due or not links or links == self._links:
+            return
+        self._due = now + REMEMBER_EVERY_S
+        save_remembered(self._path, links)
+        self._links = links
+
+
 def load_remembered(path: Path) -> tuple[str, ...]:
     """The links in the file, best first; none when there is no file.
 

@@ -37,7 +37,7 @@ from dataclasses import replace
 from meshd.net.trust import MeshKey, TrustError, derive_mesh_key
 from protocol.codec import pack
 from protocol.fields import encode_record
-from protocol.pairing import EPOCH_MAX, REVOKED_MAX, TrustRecord
+from protocol.trust import EPOCH_MAX, REVOKED_MAX, TrustRecord
 
 RENEW_STEP_S = 2.0
 """How much longer the next member waits before it renews: a key is everywhere well within it."""

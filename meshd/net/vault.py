@@ -32,7 +32,8 @@ from protocol import limits
 from protocol.errors import ProtocolError
 from protocol.fields import ListOf, Record, decode_record
 from protocol.messages import Endpoint
-from protocol.pairing import Sponsor, TrustRecord, Welcome
+from protocol.pairing import Sponsor, Welcome
+from protocol.trust import TrustRecord
 
 TRUST_FILE = "trust.json"
 FORMAT = 1

@@ -29,7 +29,8 @@ from meshd.core.effects import Notice
 from meshd.net import rotation
 from meshd.net.trust import KEY_BYTES, TrustError, node_id_of
 from meshd.net.vault import Vault
-from protocol.pairing import Sponsor, TrustRecord
+from protocol.pairing import Sponsor
+from protocol.trust import TrustRecord
 
 Sync = Callable[[Sponsor, TrustRecord], Awaitable[TrustRecord]]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshd.net.rotation import (
@@ -21,7 +21,7 @@ from meshd.net.rotation import (
     sound,
 )
 from meshd.net.trust import TrustError, derive_mesh_key
-from protocol.pairing import EPOCH_MAX, REVOKED_MAX, TrustRecord
+from protocol.trust import EPOCH_MAX, REVOKED_MAX, TrustRecord
 
 KEY = derive_mesh_key(b"k" * 32)
 START = founded(KEY)
@@ -39,6 +39,7 @@ STATES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(STATES, STATES, STATES)
 def test_states_merge_in_any_order_and_any_number_of_times(
     one: TrustRecord, two: TrustRecord, three: TrustRecord
@@ -49,6 +50,7 @@ def test_states_merge_in_any_order_and_any_number_of_times(
     assert merge(one, one) == one
 
 
+@settings(deadline=None)
 @given(STATES, STATES)
 def test_an_old_state_said_again_changes_nothing(one: TrustRecord, two: TrustRecord) -> None:
     """What was merged once is included for ever: a replay has no effect."""

@@ -16,7 +16,8 @@ from meshd.net.rotation import founded, revoke
 from meshd.net.trust import Identity, TrustError, derive_mesh_key, identity_of
 from meshd.net.vault import ROLL_MAX, TRUST_FILE, Vault
 from protocol.messages import Endpoint
-from protocol.pairing import Sponsor, TrustRecord, Welcome
+from protocol.pairing import Sponsor, Welcome
+from protocol.trust import TrustRecord
 
 OWN = derive_mesh_key(b"o" * 32)
 MESH = derive_mesh_key(b"m" * 32)

@@ -12,7 +12,8 @@ from meshd.net import rotation
 from meshd.net.trust import Identity, TrustError, derive_mesh_key, identity_of
 from meshd.net.vault import Vault
 from meshd.net.warden import TELL_TRIES, Revocation, Warden
-from protocol.pairing import Sponsor, TrustRecord
+from protocol.pairing import Sponsor
+from protocol.trust import TrustRecord
 
 KEY = derive_mesh_key(b"k" * 32)
 NAMES = ("anna", "bert", "carl", "dora", "emil")

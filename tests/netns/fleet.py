@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,10 @@ MESH = f"0.0.0.0:{MESH_PORT}"
 WHOLE_LIMIT_S = 30.0
 """Until a fleet that starts or was repaired is whole: a loaded machine starts one in three
 seconds, ten of them in fifteen."""
+
+SETTLE_S = 1.0
+"""A newcomer is known by hearsay before it is connected to everybody: only a connection that ends
+is proof of a death, so what is killed sooner than this is noticed like a silent host."""
 
 
 class Fleet:
@@ -122,22 +126,36 @@ class Fleet:
             process.send_signal(number)
         return began
 
+    def settle(self) -> None:
+        """Until everybody is whole, and each has had time to dial each."""
+        self.wait_whole()
+        self.watch.stay(SETTLE_S)
+
     def wait_dead(self, gone: Iterable[str], since: float, limit_s: float) -> float:
         """Until every survivor shows each of `gone` dead: when the last of them first did."""
         gone = list(gone)
         left = self.others(*gone)
         what = f"{', '.join(gone)} dead in the eyes of all others"
-        self.watch.wait(lambda: self.watch.agree("dead", left, gone, since), limit_s, what)
+        self._wait(lambda: self.watch.agree("dead", left, gone, since), limit_s, what)
         return max(self.watch.seen_at("dead", name, left, since) for name in gone)
 
     def wait_whole(self, limit_s: float = WHOLE_LIMIT_S) -> float:
         """Until everybody shows everybody alive, in answers given from now on; seconds waited."""
         now, names = time.monotonic(), self.names
         agree = self.watch.agree
-        return self.watch.wait(lambda: agree("alive", names, names, now), limit_s, "all whole")
+        return self._wait(lambda: agree("alive", names, names, now), limit_s, "all whole")
+
+    def _wait(self, claim: Callable[[], object], limit_s: float, what: str) -> float:
+        """As the watch's `wait`; a failure also says which daemons have ended, and their words."""
+        try:
+            return self.watch.wait(claim, limit_s, what)
+        except AssertionError as error:
+            ended = [node for node in self.nodes.values() if node.process and node.process.poll()]
+            words = [f"{node.name} ended: {node.log.read_text()[-2_000:]}" for node in ended]
+            raise AssertionError("\n".join([str(error), *words])) from None
 
     def repair(self) -> None:
-        """Mend cables, drop rules, wake the stopped, restart the ended, and wait until whole."""
+        """Mend cables, drop rules, wake the stopped, restart the ended, and wait until settled."""
         self.lan.forbid()
         for host in self.lan.hosts:
             self.lan.mend(host)
@@ -148,7 +166,7 @@ class Fleet:
             else:
                 node.process.send_signal(signal.SIGCONT)
         self.start(*ended)
-        self.wait_whole()
+        self.settle()
 
     def chat(self, name: str, model: str, text: str = "Name a colour.") -> tuple[str, str]:
         """Ask one node for a short answer: which node gave it, and the answer."""

@@ -58,7 +58,7 @@ def test_a_killed_process_is_seen_by_all_within_a_second(fleet):
         took.append(fleet.wait_dead([victim], killed, 10) - killed)
         assert fleet.watch.false_deaths(killed, victim) == set()
         fleet.start(victim)
-        fleet.wait_whole()
+        fleet.settle()
     assert max(took) <= SEEN_LIMIT_S
     assert {subject for _, subject in fleet.watch.shown("dead", began)} <= set(fleet.names)
 

@@ -1,5 +1,7 @@
-"""Five daemons on a network that loses frames: slow is not dead, and dead is still noticed."""
+"""Five daemons on a network that loses frames or a machine that is too busy: slow is not dead."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -8,6 +10,9 @@ from tests.netns.length import length
 from tests.netns.networks import loss
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+BUSY_LOOPS = 4
+"""Twice as many as the cores of a small machine."""
 
 CRASH_LIMIT_S = 5.0
 """From a crash on a network that has just lost every other frame until all agree about it."""
@@ -55,3 +60,18 @@ def test_a_crash_after_heavy_loss_is_noticed_and_everybody_else_is_alive(fleet):
         CRASH_LIMIT_S,
         "n3 dead and all others alive, in the eyes of all others",
     )
+
+
+def test_nobody_dies_of_busy_neighbours(fleet):
+    """Four busy loops beside the daemons for 60 s (8 s without SCENARIOS=full): nobody is dead."""
+    began = time.monotonic()
+    loops = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(BUSY_LOOPS)
+    ]
+    try:
+        fleet.watch.stay(length(8, 60))
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait(10)
+    assert fleet.watch.shown("dead", began) == set()

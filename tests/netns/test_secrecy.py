@@ -69,8 +69,9 @@ def engine(model):
 
 
 def test_the_capture_hears_what_is_said_aloud(overheard):
-    """The control: node ids, which mDNS announces, are there to be read."""
+    """The control: node ids, which mDNS announces, and how each encrypted connection begins."""
     assert [node_id in overheard.capture for node_id in overheard.ids] == [True] * 3
+    assert b"CURVE" in overheard.capture
 
 
 def test_a_forwarded_question_and_its_answer_are_not_readable(overheard):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import limits
@@ -18,18 +18,17 @@ from protocol.pairing import (
     HEADER,
     PAIRING_KIND_OF,
     PAIRING_KINDS,
-    REVOKED_MAX,
     SPONSORS_MAX,
     WELCOME_MAX_BYTES,
     PairWelcome,
     Sponsor,
-    TrustRecord,
     Welcome,
     decode_pairing,
     decode_welcome,
     encode_pairing,
     encode_welcome,
 )
+from protocol.trust import REVOKED_MAX, TrustRecord
 from tests.protocol.strategies import refusal
 
 MESSAGES = list(PAIRING_KINDS.values())
@@ -101,6 +100,7 @@ def test_a_later_message_is_unknown() -> None:
     assert unknown.value.kind == 95
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda tail: HEADER + tail))
 def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
     """Nothing but ProtocolError comes out, of frames and of welcomes."""

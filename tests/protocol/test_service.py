@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +62,8 @@ def test_every_property_is_needed(key: bytes) -> None:
         (b"relay", "²".encode(), "type"),
         (b"relay", b"0", "range"),
         (b"relay", b"65536", "range"),
+        (b"door", b"none", "type"),
+        (b"door", b"0", "range"),
     ],
 )
 def test_a_malformed_property_is_refused(key: bytes, value: bytes, code: str) -> None:
@@ -86,3 +90,11 @@ def test_the_instance_is_named_by_the_key() -> None:
 def test_an_advert_says_where_to_knock_and_nothing_else() -> None:
     """No name, no model, no load, no secret."""
     assert set(TXT) == {b"v", b"id", b"mesh", b"relay"}
+
+
+def test_the_door_is_advertised_only_while_it_is_open() -> None:
+    """A newcomer finds it; a node that invites nobody says nothing of it."""
+    open_door = replace(ADVERT, door_port=8790)
+    assert advert_to_txt(open_door)[b"door"] == b"8790"
+    assert advert_from_txt(advert_to_txt(open_door), 8788) == open_door
+    assert b"door" not in advert_to_txt(ADVERT)

@@ -31,7 +31,7 @@ class Checks:
 
     def after(self, node: SimNode) -> None:
         """Check one node after one input."""
-        parts = node.machine._parts  # noqa: SLF001 - a simulator may look inside
+        parts = node.machine._parts
         own = parts.owner.row
         me = node.who.node_id
         self._truth[me] = max(self._truth.get(me, 0), own.incarnation)
@@ -59,7 +59,7 @@ class Checks:
             self.on_death(observer.who.node_id, subject)
 
     def _check_bounds(self, node: SimNode) -> None:
-        parts, config = node.machine._parts, node.mesh.config  # noqa: SLF001
+        parts, config = node.machine._parts, node.mesh.config
         rows = len(parts.table.rows)
         assert rows <= config.members_max, "member table beyond its bound"
         assert len(parts.post.rumours) <= config.members_max, "more rumours than members"

@@ -140,7 +140,7 @@ def heal(nodes: int, seeds: int) -> dict[str, Any]:
 
 
 def idle(nodes: int, seeds: int) -> dict[str, Any]:
-    """A quiet mesh: bytes and frames that each node sends per second, without encryption's share."""
+    """A quiet mesh: bytes and frames each node sends per second, without encryption's share."""
     rates, frames = [], []
     for seed in range(seeds):
         mesh = settled_mesh(seed, nodes)

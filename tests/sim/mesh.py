@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 
 from meshd.core.membership.config import MembershipConfig
-from meshd.core.membership.links import link_of
+from meshd.core.membership.link import link_of
 from meshd.core.membership.table import LIVING, Row
 from protocol.messages import ControlMessage, Endpoint
 from tests.sim.checks import Checks
@@ -72,7 +72,9 @@ class Mesh:
         self.world.run(1.5)
         return took
 
-    def restart(self, index: int, *, wall_shift_ms: int = 0, peers: Iterable[int] = (0,)) -> SimNode:
+    def restart(
+        self, index: int, *, wall_shift_ms: int = 0, peers: Iterable[int] = (0,)
+    ) -> SimNode:
         """A new process with the old identity, on the same host."""
         old = self.nodes[index]
         assert not old.running, "kill it first"
@@ -139,7 +141,7 @@ class Mesh:
 
     def rows(self, index: int) -> dict[str, Row]:
         """One node's table, without the cost of a view."""
-        return self.nodes[index].machine._parts.table.rows  # noqa: SLF001
+        return self.nodes[index].machine._parts.table.rows
 
     def row_state(self, index: int, of: int) -> str | None:
         """`state`, without the cost of a view."""
@@ -206,7 +208,7 @@ class Mesh:
         who, boot_id = sender.who.node_id, sender.boot_id
         self.world.after(flight_s, lambda: target.deliver(who, boot_id, sequence, frame, None))
 
-    def _arrive(  # noqa: PLR0917
+    def _arrive(
         self,
         connection: Connection,
         sender: SimNode,

@@ -22,10 +22,12 @@ def settled_mesh(seed: int, nodes: int, *, encoded: bool = True) -> Mesh:
         mesh.settle(20.0)
         return mesh
     mesh = Mesh(seed, nodes, encoded=False, wireless=True)
-    rows = [node.machine._parts.owner.row for node in mesh.nodes]  # noqa: SLF001
-    claims = [(row.claim(), row.capacity, replace(row.load, sequence=1)) for row in rows if row.load]
+    rows = [node.machine._parts.owner.row for node in mesh.nodes]
+    claims = [
+        (row.claim(), row.capacity, replace(row.load, sequence=1)) for row in rows if row.load
+    ]
     for node in mesh.nodes:
-        table = node.machine._parts.table  # noqa: SLF001
+        table = node.machine._parts.table
         for claim, capacity, load in claims:
             if claim.node_id != node.who.node_id:
                 row = row_from(claim, 0.0, "known from the start")

@@ -1,8 +1,8 @@
 """What is done to a mesh, and what must then be true.
 
-Each scenario is a function of a seed. The seed draws the size of the mesh, who is hit, and when; the
-checks of `checks` hold throughout. A scenario that fails names its seed, and `python -m tests.sim
-replay SCENARIO SEED` runs exactly that one again.
+Each scenario is a function of a seed. The seed draws the size of the mesh, who is hit, and when;
+the checks of `checks` hold throughout. A scenario that fails names its seed, and `python -m
+tests.sim replay SCENARIO SEED` runs exactly that one again.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def _misfortune(mesh: Mesh, rng: Random) -> None:
             node.sleep(rng.uniform(0.5, 4.0))
         case "pair":
             mesh.cut(index, rng.randrange(len(mesh.nodes)), both=rng.random() < 0.5)
-        case "leave":
+        case _:
             node.put(lambda machine, now: machine.leave(now))
             mesh.world.run(0.01)
             node.crash()

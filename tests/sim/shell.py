@@ -1,9 +1,9 @@
 """One node of the simulation: a real membership machine and a shell that carries out its effects.
 
-The shell stands in for `meshd.net.control`. It encodes every frame and decodes it again (unless the
-mesh is too large for that), numbers frames, keeps links, and calls `tick` when the machine asked for
-it. What a real process suffers can be done to it: it can be stopped, starved, killed, restarted, or
-put to sleep with its clock.
+The shell stands in for `meshd.net.control`. It encodes every frame and decodes it again (unless
+the mesh is too large for that), numbers frames, keeps links, and calls `tick` when the machine
+asked for it. What a real process suffers can be done to it: it can be stopped, starved, killed,
+restarted, or put to sleep with its clock.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class SimNode:
         else:
             self.mesh.carry(self, connection, frame)
 
-    def deliver(  # noqa: PLR0917
+    def deliver(
         self,
         sender: str,
         boot_id: int,
@@ -241,7 +241,9 @@ class SimNode:
             sender, boot_id, sequence = envelope.sender, envelope.boot_id, envelope.sequence
         else:
             message = frame
-        self.put(lambda machine, now: machine.receive(sender, boot_id, sequence, message, now, link))
+        self.put(
+            lambda machine, now: machine.receive(sender, boot_id, sequence, message, now, link)
+        )
 
     def _dial(self, name: str) -> None:
         if name not in self.links:

@@ -18,7 +18,8 @@ from meshd.core.membership.gossip import pull_interval_s
 from meshd.core.membership.health import LocalHealth
 from meshd.core.membership.inbox import Inbox
 from meshd.core.membership.kit import Kit
-from meshd.core.membership.links import Link, Links
+from meshd.core.membership.link import Link
+from meshd.core.membership.links import Links
 from meshd.core.membership.owner import Owner
 from meshd.core.membership.post import Post
 from meshd.core.membership.probe import Prober

@@ -62,7 +62,8 @@ class Suspicion:
 
     def repeat(self) -> None:
         """Our own probe failed again: it stands in for a confirmation that nobody can give."""
-        self.repeats = min(self.repeats + 1, max(0, self.expected - self.others))
+        if self.repeats < self.expected - self.others:
+            self.repeats += 1
 
     def convict(self) -> None:
         """Another node's wait is over already: all confirmations are in, and how well we are does

@@ -46,7 +46,10 @@ from protocol.messages import (
     RelayMessage,
     RelayPing,
     RelayPong,
+    TrustSync,
+    TrustSynced,
 )
+from protocol.trust import TrustRecord
 
 SILENCE_S = 2.0
 """No frame from or to a peer with an open request for this long: ping it. A prefill on a slow
@@ -143,7 +146,7 @@ class Peer:
         self.endpoint = endpoint
         self.connected = False
         self.asks: dict[str, Ask] = {}
-        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._questions: dict[int, asyncio.Future[RelayMessage]] = {}
         self._nonce = 0
         self._seal = seal
         self._inspection = flow.Inspection(seal.mesh, member.node_id)
@@ -208,19 +211,15 @@ class Peer:
 
     async def ping(self, timeout_s: float) -> float:
         """Round trip through the peer's relay, in seconds. Raises TimeoutError."""
-        self.clocks.used = self._loop.time()
         started = time.perf_counter()  # the loop's clock has steps of a millisecond on uvloop
-        answer: asyncio.Future[None] = self._loop.create_future()
-        nonce = self._ping()
-        if self._socket.closed:
-            raise TimeoutError(unreachable(self.name, "the connection closed").message)
-        self._pings[nonce] = answer
-        try:
-            async with asyncio.timeout(timeout_s):
-                await answer
-        finally:
-            self._pings.pop(nonce, None)
+        await self._answer_to(RelayPing, timeout_s)
         return time.perf_counter() - started
+
+    async def sync(self, state: TrustRecord, timeout_s: float) -> TrustRecord:
+        """What the peer trusts, having been told what this node does. Raises TimeoutError."""
+        answer = await self._answer_to(lambda nonce: TrustSync(nonce, state), timeout_s)
+        assert isinstance(answer, TrustSynced)
+        return answer.state
 
     def watch(self, now: float) -> None:
         """Notice silence; called a few times a second."""
@@ -234,7 +233,7 @@ class Peer:
         elif clocks.pinged is None:
             if now - min(clocks.heard, clocks.sent) > SILENCE_S:
                 clocks.pinged = clocks.sent = now
-                self._ping()
+                self._put(RelayPing)
         elif now - max(clocks.pinged, clocks.patient_until) > PONG_TIMEOUT_S:
             self.lose("it stopped answering")
 
@@ -261,7 +260,7 @@ class Peer:
         asks, self.asks = self.asks, {}
         for ask in asks.values():
             ask.fail(failure)
-        for answer in self._pings.values():
+        for answer in self._questions.values():
             if not answer.done():
                 answer.set_exception(TimeoutError(failure.message))
 
@@ -299,10 +298,8 @@ class Peer:
         match message:
             case JobEvents():
                 self._take_in(message)
-            case RelayPong(nonce):
-                answer = self._pings.pop(nonce, None)
-                if answer is not None and not answer.done():
-                    answer.set_result(None)
+            case RelayPong(nonce) | TrustSynced(nonce):
+                self._answered(nonce, message)
             case RelayPing(nonce):
                 self._note(RelayPong(nonce))
             case _:
@@ -322,9 +319,29 @@ class Peer:
         else:
             ask.wake()
 
-    def _ping(self) -> int:
+    async def _answer_to(
+        self, question: Callable[[int], RelayMessage], timeout_s: float
+    ) -> RelayMessage:
+        self.clocks.used = self._loop.time()
+        answer: asyncio.Future[RelayMessage] = self._loop.create_future()
+        nonce = self._put(question)
+        if self._socket.closed:
+            raise TimeoutError(unreachable(self.name, "the connection closed").message)
+        self._questions[nonce] = answer
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        finally:
+            self._questions.pop(nonce, None)
+
+    def _answered(self, nonce: int, message: RelayMessage) -> None:
+        answer = self._questions.pop(nonce, None)
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    def _put(self, question: Callable[[int], RelayMessage]) -> int:
         self._nonce += 1
-        self._note(RelayPing(self._nonce))
+        self._note(question(self._nonce))
         return self._nonce
 
     # Sending

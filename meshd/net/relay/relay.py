@@ -14,11 +14,17 @@ from meshd.core.ports import EventStream
 from meshd.net.gatekeeper import Gatekeeper, guard
 from meshd.net.relay import flow
 from meshd.net.relay.client import Client
-from meshd.net.relay.server import Answer, Server
+from meshd.net.relay.server import Answer, OnTrust, Server
 from meshd.net.relay.sockets import Context, Counters, bracketed, new_socket
 from meshd.net.transport import BindError
 from meshd.net.trust import Identity
 from protocol.jobs import Job
+from protocol.trust import TrustRecord
+
+
+async def _says_nothing(_sender: str, _state: TrustRecord) -> TrustRecord | None:
+    return None
+
 
 WATCH_S = 0.25
 """How often silence is looked for: an eighth of the shortest patience."""
@@ -58,6 +64,7 @@ class Relay:
         bind_port: int,
         admit: Callable[[bytes], bool],
         answer: Answer,
+        on_trust: OnTrust = _says_nothing,
     ) -> None:
         self._counters = Counters()
         self.port = bind_port
@@ -68,6 +75,7 @@ class Relay:
         self._host = bind_host
         self._admit = admit
         self._answer = answer
+        self._on_trust = on_trust
         self._router: zmq.Socket[bytes] | None = None
         self._client: Client | None = None
         self._server: Server | None = None
@@ -97,7 +105,9 @@ class Relay:
         """Serve on the running loop, from now on."""
         assert self._router is not None, "bind() comes first"
         self._client = Client(self._identity, self._seal, self._context, self._counters)
-        self._server = Server(self._router, self._seal, self._answer, self._counters)
+        self._server = Server(
+            self._router, self._seal, self._answer, self._counters, self._on_trust
+        )
         self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
 
     async def close(self) -> None:
@@ -129,6 +139,28 @@ class Relay:
         except flow.Refused as refused:
             raise TimeoutError(refused.failure.message) from None
         return await peer.ping(timeout_s)
+
+    async def sync(self, member: Member, state: TrustRecord, timeout_s: float) -> TrustRecord:
+        """What a member trusts, having been told what this node does. Raises TimeoutError."""
+        try:
+            peer = self._running().peer(member)
+        except flow.Refused as refused:
+            raise TimeoutError(refused.failure.message) from None
+        return await peer.sync(state, timeout_s)
+
+    def relabel(self, mesh: str) -> None:
+        """This node is in another mesh now: every connection of the old one ends."""
+        self._seal.mesh = mesh
+        for peer in list(self._running().peers.values()):
+            peer.lose("this node has joined another mesh")
+        if self._server is not None:
+            self._server.shut_out(None)
+
+    def shut_out(self, node_id: str) -> None:
+        """A node was revoked: end its connections and what it has open, both ways."""
+        self.forget(node_id)
+        if self._server is not None:
+            self._server.shut_out(node_id)
 
     def forget(self, node_id: str) -> None:
         """This node is dead or has left: fail what it was to answer, and hang up."""

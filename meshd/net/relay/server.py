@@ -13,19 +13,18 @@ LEASE_S. So a slot never stays with a machine that is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import zmq
 
 from meshd.core.ports import EventStream
 from meshd.net.gatekeeper import proven_key
 from meshd.net.relay import flow
-from meshd.net.relay.refusals import damaged, gave_up, hopped_before, overloaded, too_slow
-from meshd.net.relay.sessions import SESSION_IDLE_S, SESSIONS_MAX, Inbound, Session
+from meshd.net.relay.refusals import damaged, gave_up, overloaded, too_slow
+from meshd.net.relay.sessions import SESSION_IDLE_S, SESSIONS_MAX, Inbound, Session, job_in
 from meshd.net.relay.sockets import ENDS_OF_CONNECTIONS, NOBLOCK, Counters, LoopSocket, Monitor
 from meshd.net.trust import node_id_of
-from protocol.codec import decode_job
 from protocol.errors import ProtocolError, UnknownMessageError
 from protocol.jobs import Event, Failure, Job
 from protocol.messages import (
@@ -37,7 +36,10 @@ from protocol.messages import (
     RelayMessage,
     RelayPing,
     RelayPong,
+    TrustSync,
+    TrustSynced,
 )
+from protocol.trust import TrustRecord
 
 OPEN_MAX = 256
 """Requests from others open at once: many more than any engine has slots, few enough to hold."""
@@ -57,6 +59,9 @@ ROUTE_MORE = NOBLOCK | int(zmq.SNDMORE)
 Answer = Callable[[str, Job], EventStream]
 """Answers a job of the node with this id on this machine, and never forwards it again."""
 
+OnTrust = Callable[[str, TrustRecord], Awaitable[TrustRecord | None]]
+"""What to say to a node that told what it trusts; None to say nothing. Never raises."""
+
 
 class Server:
     """The listening socket, bound and guarded by its caller; starts on the running loop."""
@@ -67,12 +72,14 @@ class Server:
         seal: flow.Seal,
         answer: Answer,
         counters: Counters,
+        on_trust: OnTrust,
     ) -> None:
         self.sessions: dict[bytes, Session] = {}
         self.assemblies: flow.Assemblies[tuple[bytes, str]] = flow.Assemblies()
         self.tasks: set[asyncio.Task[None]] = set()
         self._seal = seal
         self._answer = answer
+        self._on_trust = on_trust
         self._counters = counters
         self._blocked: set[bytes] = set()
         self._loop = asyncio.get_running_loop()
@@ -174,6 +181,8 @@ class Server:
                 self._on_cancel(session, request_id)
             case RelayPing(nonce):
                 self._note(session, RelayPong(nonce))
+            case TrustSync():
+                self._own(self._compare(session, message))
             case RelayPong():
                 pass  # the answer to a second look: `heard` is all it is for
             case _:
@@ -223,12 +232,29 @@ class Server:
             raise flow.Refused(
                 overloaded(f"this node already answers {OPEN_MAX} requests of other nodes")
             )
-        job = _job(opened.request_id, packed)
+        job = job_in(opened.request_id, packed)
         inbound = session.open[opened.request_id] = Inbound(opened.request_id, opened.credit)
-        task = self._loop.create_task(self._serve(session, inbound, job))
-        inbound.task = task
+        inbound.task = self._own(self._serve(session, inbound, job))
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def _compare(self, session: Session, asked: TrustSync) -> None:
+        """Tell a member what this node trusts; at most OPEN_MAX of these and of requests."""
+        if len(self.tasks) > OPEN_MAX:
+            return
+        state = await self._on_trust(session.node_id, asked.state)
+        if state is not None and session.route in self.sessions:
+            self._note(session, TrustSynced(asked.nonce, state))
+
+    def shut_out(self, node_id: str | None) -> None:
+        """End every connection of a node, or with None of all; ZAP judges them anew."""
+        for session in list(self.sessions.values()):
+            if node_id in {None, session.node_id}:
+                self._forget(session)
 
     async def _serve(self, session: Session, inbound: Inbound, job: Job) -> None:
         """Own one request from its first event to its last."""
@@ -364,16 +390,3 @@ class Server:
         for inbound in inbounds.values():
             if inbound.task is not None:
                 inbound.task.cancel()
-
-
-def _job(request_id: str, packed: bytes) -> Job:
-    """The job in a body. Raises Refused for one that is not to be answered here."""
-    try:
-        job = decode_job(packed)
-    except ProtocolError as error:
-        raise flow.Refused(damaged(error.detail)) from None
-    if job.request_id != request_id:
-        raise flow.Refused(damaged("it belongs to another request id"))
-    if job.hops > 1:
-        raise flow.Refused(hopped_before())
-    return replace(job, hops=1)

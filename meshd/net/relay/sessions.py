@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshd.net.relay import flow
+from meshd.net.relay.refusals import damaged, hopped_before
+from protocol.codec import decode_job
+from protocol.errors import ProtocolError
+from protocol.jobs import Job
 
 SESSIONS_MAX = 512
 """Connections remembered; idle ones go first, and are learned again with their next frame."""
@@ -42,3 +46,16 @@ class Session:
     """Frames that the connection has no room for now."""
     room: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when nothing waits any more."""
+
+
+def job_in(request_id: str, packed: bytes) -> Job:
+    """The job in a body. Raises Refused for one that is not to be answered here."""
+    try:
+        job = decode_job(packed)
+    except ProtocolError as error:
+        raise flow.Refused(damaged(error.detail)) from None
+    if job.request_id != request_id:
+        raise flow.Refused(damaged("it belongs to another request id"))
+    if job.hops > 1:
+        raise flow.Refused(hopped_before())
+    return replace(job, hops=1)

@@ -19,6 +19,7 @@ from protocol.messages import (
     Hello,
     LoadRecord,
     ModelLoad,
+    Nack,
     Ping,
     PingReq,
     Update,
@@ -78,7 +79,8 @@ def hello(node_id: str, *, answer_wanted: bool = False, **changes: Any) -> Hello
 
 @dataclass
 class Bench:
-    """A machine, its clock, and everything it has asked for. Peers in `answering` ack pings."""
+    """A machine, its clock, and everything it has asked for. Peers in `answering` ack pings, and
+    find out for us whether others do."""
 
     config: MembershipConfig = CONFIG
     seed: int = 1
@@ -159,6 +161,9 @@ class Bench:
         match effect:
             case Send(str(peer), _, Ping(nonce, target)) if peer == target in self.answering:
                 self.hear(peer, Ack(nonce, target))
+            case Send(str(helper), _, PingReq(nonce, target)) if helper in self.answering:
+                found = target in self.answering
+                self.hear(helper, Ack(nonce, target) if found else Nack(nonce, target))
 
     # Questions
 

@@ -70,7 +70,7 @@ def test_memory_is_bounded_by_the_keys() -> None:
     agenda = Agenda()
     for at in range(10_000):
         agenda.set(("probe", "a"), float(at))
-    assert len(agenda._heap) <= 2 * len(agenda) + SLACK + 1  # noqa: SLF001
+    assert len(agenda._heap) <= 2 * len(agenda) + SLACK + 1
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 50)), max_size=60))

@@ -6,7 +6,7 @@ from meshd.core.membership.digest import chunks, compare, digest_of
 from meshd.core.membership.table import Table, row_from
 from protocol import limits
 from protocol.messages import Update
-from tests.core.membership.builders import A, B, C, ME, claim
+from tests.core.membership.builders import ME, A, B, C, claim
 
 
 def _table(*claims: Update) -> Table:

@@ -9,7 +9,8 @@ import pytest
 from meshd.core.effects import Dial, Effect, Hangup
 from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.kit import Kit
-from meshd.core.membership.links import Down, Links, link_of
+from meshd.core.membership.link import Down, link_of
+from meshd.core.membership.links import Links
 from protocol.messages import Endpoint
 from tests.core.membership.builders import A, B, endpoint
 
@@ -162,8 +163,9 @@ def test_a_member_nobody_described_cannot_be_dialled() -> None:
     desk = Desk()
     desk.links.seek(A, (), desk.now)
     assert desk.advance(5.0) == []
-    assert desk.links.path(A) is desk.links.address(A) is None
-    assert desk.links.path(B) is desk.links.address(B) is None
+    for node_id in (A, B):
+        assert desk.links.path(node_id) is None
+        assert desk.links.address(node_id) is None
 
 
 def test_the_next_address_is_tried_at_once() -> None:
@@ -433,3 +435,54 @@ def test_a_link_that_was_answered_before_the_member_was_known_is_its_path() -> N
     assert desk.links.path(A) == NAS
     assert desk.links.answered_links() == {A: NAS}
     assert desk.advance(5.0) == []
+
+
+def test_a_failed_attempt_beside_a_working_path_is_not_repeated() -> None:
+    """One connection is enough."""
+    desk = Desk()
+    desk.links.typed(NAS, desk.now)
+    desk.advance(0.0)
+    desk.links.seek(A, (E1,), desk.now)
+    desk.advance(0.0)
+    desk.links.down(NAS, "timeout", desk.now)
+    desk.links.found(L2, A, desk.now)
+    desk.advance(0.1)
+    desk.links.up(L2, desk.now)
+    desk.take()
+    desk.links.down(L1, "refused", desk.now)
+    assert desk.links.path(A) == L2
+    assert Dial(L1) not in desk.advance(0.1)
+
+
+def test_a_stranger_at_an_address_beside_a_working_path_changes_nothing() -> None:
+    """The member is reached already."""
+    desk = Desk()
+    desk.links.seek(A, (E1,), desk.now)
+    desk.links.found(L2, A, desk.now)
+    desk.advance(0.1)
+    desk.links.up(L2, desk.now)
+    desk.links.up(L1, desk.now)
+    desk.take()
+    desk.links.answered(L1, B, desk.now)
+    assert desk.links.path(A) == L2
+    assert desk.take() == []
+
+
+def test_forgetting_a_member_that_waits_to_be_dialled_closes_nothing() -> None:
+    """There is no connection to close."""
+    desk = Desk()
+    desk.links.seek(A, (E1,), desk.now)
+    desk.links.forget(A, desk.now)
+    assert desk.advance(5.0) == []
+    assert len(desk.links) == 0
+
+
+def test_a_typed_link_that_ends_is_dialled_again_whoever_was_there() -> None:
+    """Also when its node has become no member."""
+    desk = Desk()
+    desk.links.typed(NAS, desk.now)
+    desk.advance(0.0)
+    desk.up(NAS, A)
+    desk.now += 5.0
+    desk.links.down(NAS, "eof", desk.now)
+    assert desk.take() == [Dial(NAS)]

@@ -68,4 +68,4 @@ def test_counted_runs_are_bounded() -> None:
     owner = _owner()
     for boot in range(1_000, 1_000 + 3 * FOREIGN_RUNS_MAX):
         owner.hear(claim(ME, "alive", owner.row.incarnation + 1, boot_id=boot))
-    assert len(owner._foreign) <= FOREIGN_RUNS_MAX  # noqa: SLF001
+    assert len(owner._foreign) <= FOREIGN_RUNS_MAX

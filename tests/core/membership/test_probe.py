@@ -114,7 +114,7 @@ def test_an_answer_from_somebody_not_asked_is_none() -> None:
 
 
 def test_silent_helpers_speak_against_ourselves() -> None:
-    """A helper that sent neither ack nor nack says that our own side is bad; a nack takes it back."""
+    """A helper that sent neither ack nor nack says that our side is bad; a nack takes it back."""
     desk = Desk(A, B, C, D)
     ping = desk.fail(A)
     desk.prober.nacked(B, Nack(ping.nonce, A))

@@ -45,4 +45,4 @@ def test_memory_is_bounded() -> None:
     window = ReplayWindow()
     for number in range(0, 50 * WINDOW, 3):
         window.accept(number)
-    assert window._seen.bit_length() <= WINDOW  # noqa: SLF001
+    assert window._seen.bit_length() <= WINDOW

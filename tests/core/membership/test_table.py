@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshd.core.membership.table import PAST_BOOTS_MAX, Change, Table, row_from
-from tests.core.membership.builders import A, B, C, ME, claim, load
+from tests.core.membership.builders import ME, A, B, C, claim, load
 
 
 def _table(*node_ids: str, members_max: int = 100) -> Table:
@@ -92,7 +92,7 @@ def test_a_new_run_forgets_what_the_last_one_said() -> None:
     row.load = load()
     for boot_id in range(10, 20):
         row.new_run(boot_id)
-    assert row.load is row.capacity is row.window is None
+    assert [row.load, row.capacity, row.window] == [None] * 3
     assert row.past_boots == tuple(range(19 - PAST_BOOTS_MAX, 19))
 
 

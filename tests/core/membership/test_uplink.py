@@ -46,7 +46,7 @@ def test_a_doubt_is_short_while_somebody_is_heard() -> None:
 
 
 def test_a_doubt_is_long_while_nobody_is_heard_but_ends() -> None:
-    """A machine without a network waits half a minute before it believes in the end of the world."""
+    """A machine without a network waits half a minute before it believes that all have ended."""
     uplink = Uplink(CONFIG)
     uplink.observe(9, 9, 10.0)
     assert uplink.frozen(9.0, 39.9)

@@ -9,7 +9,8 @@ from meshd.net.pairing.invitation import Invitation, code_invitation
 from meshd.net.pairing.refusal import PairingError
 from meshd.net.trust import Identity, identity_of
 from protocol.messages import Endpoint
-from protocol.pairing import Sponsor, TrustRecord, Welcome
+from protocol.pairing import Sponsor, Welcome
+from protocol.trust import TrustRecord
 
 ANNA = identity_of(b"a" * 32)
 """The member."""

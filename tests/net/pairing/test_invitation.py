@@ -7,7 +7,7 @@ import secrets
 from random import Random
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from meshd.net.pairing.invitation import (
@@ -68,6 +68,7 @@ def test_a_token_survives_how_it_is_carried(paste: str) -> None:
     assert read_token(paste) == (INVITATION, PLACES)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(TOKEN) - 1), st.sampled_from("abcdefghijklmnopqrstuvwxyz234567"))
 def test_a_changed_token_is_never_read_as_another(place: int, letter: str) -> None:
     """One letter turned: it is said to be damaged."""
@@ -86,6 +87,7 @@ def test_a_token_is_written_in_one_way_only(extra: int) -> None:
             read_token(token[:-1] + letter)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300) | st.integers(0, len(TOKEN) - 1).map(lambda end: TOKEN[:end]))
 def test_what_is_no_token_is_said_to_be_damaged(text: str) -> None:
     """Cut short or something else altogether: one error, with what to do."""

@@ -145,6 +145,19 @@ async def test_a_batch_beyond_the_frame_limit_is_cut_and_arrives(world: World) -
     assert text_of(events) == "y" * 1_300 + "z" * 3_000_000
 
 
+@pytest.mark.parametrize("spare", [0, 60, 120, 400])
+async def test_a_frame_just_below_the_limit_arrives(world: World, spare: int) -> None:
+    """The encryption's own bytes do not make the largest frames too large for the socket."""
+    batch = (TextDelta("z" * (limits.RELAY_FRAME_MAX_BYTES - spare)), DONE)
+    them = new_identity()
+    async with (
+        world.relay(lambda *_: stream_of(batch), identity=them) as server,
+        world.relay() as asker,
+    ):
+        events = await events_of(asker.generate(member_of(them, server.port), job()))
+    assert len(text_of(events)) == limits.RELAY_FRAME_MAX_BYTES - spare
+
+
 async def test_a_reader_that_leaves_frees_the_slot(world: World) -> None:
     """Closing the answer early ends the engine's stream on the other node, within 200 ms."""
     freed = asyncio.Event()

@@ -12,7 +12,7 @@ import zmq
 from meshd.core.ports import Batch, EventStream
 from meshd.net.gatekeeper import Gatekeeper, guard
 from meshd.net.relay import flow
-from meshd.net.relay.server import LEASE_S, OPEN_MAX, Server
+from meshd.net.relay.server import FIRST_EVENTS, LEASE_S, OPEN_MAX, Server
 from meshd.net.relay.sessions import SESSION_IDLE_S, SESSIONS_MAX
 from meshd.net.relay.sockets import Context, Counters, new_socket
 from meshd.net.trust import Identity
@@ -69,9 +69,10 @@ class Bench:
         await self.server.close()
 
     def answer(self, _sender: str, arrived: Job) -> EventStream:
-        """`instant` answers at once, `endless` for ever, everything else waits."""
+        """`burst` answers at once, `endless` for ever, everything else waits."""
         self.open.append(arrived)
-        answers = {"instant": lambda: stream_of((DONE,)), "endless": self._endless}
+        burst = (*[TextDelta("x")] * 10, DONE)
+        answers = {"burst": lambda: stream_of(burst), "endless": self._endless}
         return answers.get(arrived.model, self._waiting)()
 
     async def _waiting(self) -> AsyncGenerator[Batch, None]:
@@ -210,6 +211,17 @@ async def test_credit_is_not_overdrawn(bench: Bench) -> None:
     bench.say(Credit("r-1", 3))
     assert [(await bench.raw.message()).index for _ in range(3)] == [2, 3, 4]
     await bench.settle()
+
+
+@pytest.mark.parametrize(("stream", "frames"), [(True, [FIRST_EVENTS, 7]), (False, [11])])
+async def test_the_first_word_of_a_stream_goes_ahead(
+    bench: Bench, stream: bool, frames: list[int]
+) -> None:
+    """A long first batch is cut for somebody who reads along, and for nobody else."""
+    packed = encode_job(Job("r-1", "chat", "burst", stream=stream, hops=1))
+    bench.say(JobOpen("r-1", len(packed), 32, packed))
+    assert [len((await bench.raw.message()).events) for _ in frames] == frames
+    await until(lambda: not bench.server.tasks)
 
 
 async def test_a_job_that_hopped_twice_is_refused(bench: Bench) -> None:

@@ -1,0 +1,316 @@
+"""The circle of trust of one node: who may be in it, how one comes in, how one is put out.
+
+The parts each know one thing: `vault` what is trusted and where that is kept, `warden` how members
+keep it equal, `pairing` how a stranger proves that it was invited. This is where they meet the
+sockets. Three rules hold it together:
+
+- what changes trust is on disk before anything acts on it;
+- a changed key is put to work at once (`on_key`), and the sessions of whoever was revoked end;
+- the door is advertised while it is open, and only then.
+
+`Circle` is the `TrustDesk` that the HTTP server sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from random import Random
+from typing import Any, Protocol
+
+import zmq
+
+from meshd.core.effects import Notice
+from meshd.core.membership.member import Member, MeshView
+from meshd.core.ports import TrustRefused
+from meshd.net.gatekeeper import Gatekeeper
+from meshd.net.pairing.door import Door, Invited
+from meshd.net.pairing.enter import enter, read_invitation
+from meshd.net.pairing.exchange import Admitted
+from meshd.net.pairing.refusal import PairingError
+from meshd.net.trust import Identity, MeshKey, TrustError, node_id_of
+from meshd.net.vault import Vault
+from meshd.net.warden import Warden
+from protocol.messages import Endpoint
+from protocol.pairing import SPONSORS_MAX, Sponsor, Welcome
+from protocol.trust import TrustRecord
+
+LOOK_S = 0.5
+"""How often it is looked whether the door has closed by itself, and who is alive."""
+
+LOOK_FOR_DOORS_S = 4.0
+"""How long a newcomer waits for an open door to be advertised: mDNS answers within two seconds."""
+
+
+class Sockets(Protocol):
+    """What the circle asks of the node's sockets."""
+
+    def new_key(self, key: MeshKey) -> None:
+        """The mesh has another key."""
+
+    def new_mesh(self, key: MeshKey, sponsors: Collection[Sponsor]) -> None:
+        """This node is in another mesh; these members are where to knock."""
+
+    def shut_out(self, node_id: str) -> None:
+        """Nobody talks to this node any more."""
+
+    async def sync(self, member: Member, state: TrustRecord) -> TrustRecord:
+        """Compare trust with a member. Raises OSError or TimeoutError."""
+        ...
+
+    def advertise_door(self, port: int) -> None:
+        """The pairing door is open at `port`, or with 0 closed."""
+
+    def doors(self) -> Collection[tuple[str, ...]]:
+        """The links of every open door that is advertised nearby."""
+        ...
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where this node can be reached."""
+        ...
+
+
+class Circle:
+    """One node's trust at work. `start` on the loop, `close` when done."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        name: str,
+        vault: Vault,
+        sockets: Sockets,
+        *,
+        context: zmq.Context[zmq.Socket[bytes]],
+        gatekeeper: Gatekeeper,
+        bind_host: str,
+        door_port: int,
+        view: Callable[[], MeshView],
+        on_notice: Callable[[Notice], None],
+    ) -> None:
+        self._identity = identity
+        self._name = name
+        self._vault = vault
+        self._sockets = sockets
+        self._context = context
+        self._view = view
+        self._on_notice = on_notice
+        self._revoked = frozenset(vault.state.revoked)
+        self._advertised = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.warden = Warden(
+            identity.node_id,
+            vault,
+            sync=self._sync,
+            alive=self._alive,
+            on_adopted=self._adopted,
+            on_notice=on_notice,
+            rng=Random(),  # noqa: S311 - chooses whom to ask, guards nothing
+        )
+        self._door = Door(
+            identity.public_key,
+            context=context,
+            gatekeeper=gatekeeper,
+            bind_host=bind_host,
+            bind_port=door_port,
+            hosts=lambda: [endpoint.host for endpoint in sockets.endpoints()],
+            welcome=self._welcome,
+            on_admitted=self._admitted,
+            on_notice=on_notice,
+        )
+
+    def start(self) -> None:
+        """Keep trust equal to the mesh's from now on."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self.warden.keep_watch(), name="warden"),
+            loop.create_task(self._watch(), name="circle"),
+        ]
+
+    async def close(self) -> None:
+        """End every invitation and stop. Idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._door.close)
+
+    def admits(self, public_key: bytes) -> bool:
+        """Whether the holder of a raw public key, who knows the mesh key, may connect."""
+        return not self._vault.revoked(node_id_of(public_key))
+
+    def admits_to_relay(self, public_key: bytes) -> bool:
+        """Whether the holder of a raw public key is a member: pinned, or known to membership."""
+        if self._vault.admits(public_key):
+            return True
+        key = public_key.hex()
+        known = any(member.public_key == key for member in self._view().members.values())
+        return known and self.admits(public_key)
+
+    # The desk
+
+    async def invite(self, *, token: bool) -> Mapping[str, Any]:
+        """See `meshd.core.ports.TrustDesk`."""
+        make = self._door.invite_token if token else self._door.invite
+        invited: Invited = await _refusing(make)
+        self._advertise(invited.port)
+        kind = "token" if token else "code"
+        return {
+            kind: invited.text,
+            "expires_s": round(invited.expires_s, 1),
+            "door": invited.port,
+            "hosts": [endpoint.host for endpoint in self._sockets.endpoints()],
+        }
+
+    def invitations(self) -> Mapping[str, Any]:
+        """See `meshd.core.ports.TrustDesk`."""
+        return self._door.state()
+
+    async def withdraw(self) -> None:
+        """See `meshd.core.ports.TrustDesk`."""
+        await _refusing(self._door.withdraw)
+
+    async def join(self, code: str, at: str | None) -> Mapping[str, Any]:
+        """See `meshd.core.ports.TrustDesk`."""
+        invitation, places = await _refusing(partial(read_invitation, code, at))
+        if not places:
+            places = await self._nearby_door()
+        welcome: Welcome = await _refusing(
+            partial(enter, invitation, places, self._identity.public_key, context=self._context)
+        )
+        await _refusing(partial(self._vault.join, welcome))
+        self._revoked = frozenset(welcome.trust.revoked)
+        self._sockets.new_mesh(self._vault.mesh_key, welcome.sponsors)
+        names = [sponsor.name for sponsor in welcome.sponsors]
+        return {"mesh": welcome.trust.mesh, "sponsors": names}
+
+    async def revoke(self, node: str) -> Mapping[str, Any]:
+        """See `meshd.core.ports.TrustDesk`."""
+        node_id, name = self._find(node)
+        try:
+            revocation = await self.warden.revoke(node_id)
+        except TrustError as error:
+            raise TrustRefused(str(error)) from None
+        return {
+            "node": name,
+            "told": list(revocation.told),
+            "silent": list(revocation.silent),
+            "epoch": self._vault.state.epoch,
+        }
+
+    # What the parts need
+
+    def _find(self, node: str) -> tuple[str, str]:
+        """Id and name of the node that a person means. Raises TrustRefused."""
+        known = {member.node_id: member.name for member in self._view().members.values()}
+        known |= {_id(sponsor): sponsor.name for sponsor in self._vault.roll}
+        found = [pair for pair in known.items() if node in pair or pair[0].startswith(node)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            names = ", ".join(sorted(known.values()))
+            raise TrustRefused(f"no node is called {node!r}; known: {names}")
+        ids = ", ".join(sorted(node_id for node_id, _ in found))
+        raise TrustRefused(f"several nodes answer to {node!r}; say which id: {ids}")
+
+    async def _nearby_door(self) -> tuple[str, ...]:
+        """The links of the one open door that mDNS shows. Raises TrustRefused."""
+        doors = self._sockets.doors()
+        for _ in range(round(LOOK_FOR_DOORS_S / LOOK_S)):
+            if doors:
+                break
+            await asyncio.sleep(LOOK_S)
+            doors = self._sockets.doors()
+        if not doors:
+            raise TrustRefused(
+                "no pairing window was found nearby; run `meshctl pair` on a member, and if it is "
+                "open, name that machine: --at HOST:PORT"
+            )
+        if len(doors) > 1:
+            places = "; ".join(", ".join(door) for door in doors)
+            raise TrustRefused(
+                f"several pairing windows are open nearby, and a try at the wrong one costs it a "
+                f"try; say which: --at HOST:PORT ({places})"
+            )
+        return next(iter(doors))
+
+    async def _sync(self, sponsor: Sponsor, state: TrustRecord) -> TrustRecord:
+        node_id = _id(sponsor)
+        member = self._view().members.get(node_id)
+        return await self._sockets.sync(member or _as_member(node_id, sponsor), state)
+
+    def _alive(self) -> Collection[str]:
+        return [m.node_id for m in self._view().members.values() if m.state == "alive"]
+
+    def _adopted(self, state: TrustRecord) -> None:
+        self._sockets.new_key(self._vault.mesh_key)
+        for node_id in frozenset(state.revoked) - self._revoked:
+            self._sockets.shut_out(node_id)
+        self._revoked = frozenset(state.revoked)
+
+    def _welcome(self, node_id: str) -> Welcome | None:
+        if self._vault.revoked(node_id):
+            return None
+        myself = Sponsor(self._identity.public_key.hex(), self._name, self._sockets.endpoints())
+        return Welcome(self._vault.state, (myself, *self._vault.roll[: SPONSORS_MAX - 1]))
+
+    def _admitted(self, admitted: Admitted) -> None:
+        self._vault.pin(admitted.public_key)
+
+    async def _watch(self) -> None:
+        """Take back the advert of a door that has closed, and pin whoever is alive, so that they
+        are found again after a change of key."""
+        pinned: list[tuple[str, str, tuple[Endpoint, ...]]] = []
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._advertise(self._door.port)
+            view = self._view()
+            others = [m for m in view.members.values() if m.node_id != view.self_id]
+            alive = [m for m in others if m.state == "alive"]
+            names = [(m.public_key, m.name, m.endpoints) for m in alive]
+            if names != pinned:
+                pinned = names
+                await self._pin(alive)
+
+    async def _pin(self, members: Collection[Member]) -> None:
+        try:
+            await asyncio.to_thread(self._vault.see, members)
+        except TrustError as error:
+            self._on_notice(Notice("warning", str(error)))
+
+    def _advertise(self, port: int) -> None:
+        if port != self._advertised:
+            self._advertised = port
+            self._sockets.advertise_door(port)
+
+
+async def _refusing(call: Callable[[], Any]) -> Any:
+    """Run a call that may wait for the disk or the network. Raises TrustRefused."""
+    try:
+        return await asyncio.to_thread(call)
+    except (PairingError, TrustError) as error:
+        raise TrustRefused(str(error)) from None
+
+
+def _id(sponsor: Sponsor) -> str:
+    return node_id_of(bytes.fromhex(sponsor.public_key))
+
+
+def _as_member(node_id: str, sponsor: Sponsor) -> Member:
+    """A pinned node that membership does not know now, as the relay needs it."""
+    return Member(
+        node_id=node_id,
+        name=sponsor.name,
+        public_key=sponsor.public_key,
+        state="dead",
+        incarnation=0,
+        boot_id=0,
+        endpoints=sponsor.endpoints,
+        address=None,
+        capacity=None,
+        load=None,
+        load_at=0.0,
+        heard_at=0.0,
+        changed_at=0.0,
+        reason="pinned",
+        rtt_s=None,
+    )
