@@ -10,14 +10,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
 from meshd.engine import frames
+from meshd.engine.line import Line
 from meshd.engine.llamacpp import LlamaModel
-from meshd.engine.worker import Line, Worker
+from meshd.engine.worker import Worker
 from protocol.jobs import Job, Sampling
 
 TOKENS = 200
@@ -77,10 +79,8 @@ def share(path: Path, streams: int, threads: int) -> float:
         )
         frame = frames.job_frame(key, job)
         line.received.put(frames.read_frame(frame[frames.LENGTH.size :]))
-    try:
+    with suppress(_Stop):
         Worker(line, model, streams, 512).run_for_ever()
-    except _Stop:
-        pass
     return 1.0 - line.foreign_s / (time.perf_counter() - line.began)
 
 

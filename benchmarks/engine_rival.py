@@ -55,7 +55,6 @@ def llama_server(
         command,
         lambda: servers.answers(port, "/health"),
         home,
-        core=None,
         port=port,
         limit_s=60.0,
     ) as made:

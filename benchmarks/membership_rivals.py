@@ -150,7 +150,7 @@ class Crew:
         began = time.monotonic()
         self.processes[name].send_signal(signal.SIGKILL)
         self.processes[name].wait(10)
-        self.watch.states[name].clear()
+        self.watch.forget(name)
         return began
 
     def wait_dead(self, gone: Sequence[str], since: float, limit_s: float) -> float:

@@ -175,6 +175,7 @@ def _join(fleet: Fleet, newcomer: Daemon) -> tuple[float, float, float]:
     last = fleet.names[-1]
     rest = fleet.others(last)
     fleet.watch.wait(lambda: fleet.watch.agree("alive", rest, rest), 30, "the mesh is whole")
+    fleet.watch.forget(last)
     spawned = time.monotonic()
     newcomer.start(http=HTTP, mesh=MESH)
     while not _serves(newcomer):

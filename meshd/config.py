@@ -16,6 +16,7 @@ an engine's SPEC makes sense.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -26,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from meshd.address import format_host_port
-from meshd.options import BY_KEY, OPTIONS, Option, node_name
+from meshd.core.residency.plan import KEEP_ALIVE_S
+from meshd.options import BY_KEY, FOR_EVER, OPTIONS, Option, node_name
 
 CONFIG_MAX_BYTES = 1024 * 1024
 """Longest config file read: a full one is about 2 KiB, so anything near this is another file."""
@@ -56,6 +58,12 @@ class Settings:
     interfaces: tuple[str, ...] = ()
     mesh_key_file: Path | None = None
     engines: tuple[str, ...] = ()
+    model_dirs: tuple[Path, ...] = ()
+    catalog: bool = True
+    adopt: bool = True
+    memory_reserve_bytes: int | None = None
+    """None: a share of the machine (meshd.core.residency.plan.reserve_bytes)."""
+    keep_alive_s: float = KEEP_ALIVE_S
     log_format: str = "text"
     origins: dict[str, str] = field(default_factory=dict)
     """Field name -> where its value came from, for people."""
@@ -209,6 +217,10 @@ def describe(settings: Settings) -> list[tuple[str, str, str]]:
         "http": format_host_port(settings.http_host, settings.http_port),
         "mesh": format_host_port(settings.mesh_host, settings.mesh_port),
         "no_mdns": str(not settings.mdns).lower(),
+        "no_catalog": str(not settings.catalog).lower(),
+        "no_adopt": str(not settings.adopt).lower(),
+        "memory_reserve": _size(settings.memory_reserve_bytes),
+        "keep_alive": _span(settings.keep_alive_s),
     }
     return [
         (o.key, shown.get(o.key, _plain(settings, o)), settings.origins[o.fields[0]])
@@ -218,4 +230,16 @@ def describe(settings: Settings) -> list[tuple[str, str, str]]:
 
 def _plain(settings: Settings, option: Option) -> str:
     value = getattr(settings, option.fields[0])
-    return ", ".join(value) if isinstance(value, tuple) else str("" if value is None else value)
+    return (
+        ", ".join(map(str, value))
+        if isinstance(value, tuple)
+        else str("" if value is None else value)
+    )
+
+
+def _size(size_bytes: int | None) -> str:
+    return "" if size_bytes is None else f"{size_bytes / 1e6:.12g}MB"
+
+
+def _span(seconds: float) -> str:
+    return FOR_EVER if seconds == math.inf else f"{seconds:.12g}s"

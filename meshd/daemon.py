@@ -20,6 +20,7 @@ from pathlib import Path
 
 import uvloop
 
+from meshd.api.keys import KeysError
 from meshd.api.server import BindError as HttpBindError
 from meshd.config import Settings
 from meshd.core.ports import EngineError
@@ -54,7 +55,9 @@ def run(settings: Settings) -> int:
     except SpecError as error:
         _complain(error)
         return 2
-    except (StartError, BindError, HttpBindError, TrustError, EngineError) as error:
+    except (
+        StartError, BindError, HttpBindError, TrustError, KeysError, EngineError
+    ) as error:  # fmt: skip
         _complain(error)
         return 1
     return 0

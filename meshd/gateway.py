@@ -132,7 +132,7 @@ class MeshGateway:
         candidate = decision.chosen
         assert candidate is not None
         lease = self._router.dispatch(candidate, self._clock())
-        sent = replace(job, model=demand.model, request_id=f"{job.request_id[:80]}.{number}")
+        sent = _sent(job, demand.model, number)
         stream = self._generate(candidate.offer.member, sent)
         patience_s = first_event_deadline_s(
             job, demand, candidate.cost, alternatives=decision.alternatives > 0
@@ -179,6 +179,14 @@ class MeshGateway:
         finally:
             patience.close()
             self._router.release(attempt.lease)
+
+
+def _sent(job: Job, model: str, number: int) -> Job:
+    """The job under the model's canonical name, with a request id of this attempt's own: a peer
+    that gets two attempts must not confuse them. Most jobs are sent once, as they came."""
+    if number == 1 and job.model == model:
+        return job
+    return replace(job, model=model, request_id=f"{job.request_id[:80]}.{number}")
 
 
 async def _first(stream: EventStream, patience_s: float, *, whole: bool) -> Batch:

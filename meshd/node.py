@@ -19,6 +19,7 @@ from typing import Any
 
 from meshd import __version__
 from meshd.address import format_host_port
+from meshd.api.keys import door_keys
 from meshd.api.server import HttpServer
 from meshd.config import Settings
 from meshd.core.effects import Notice
@@ -42,6 +43,9 @@ HOST_READ_INTERVAL_S = 1.0
 
 HTTP_DRAIN_S = 2.0
 """How long answers in progress may take to end when the daemon is told to stop."""
+
+ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+"""Listening everywhere includes loopback, which is the address that can be typed here."""
 
 log = logging.getLogger("meshd")
 
@@ -83,17 +87,21 @@ class Node:
         """Serve. Raises BindError or TrustError with one line for the owner."""
         self._offered = self._models()
         self._net.open(self._membership, answer=self._answer, on_view=self._view_changed)
+        keys = door_keys(self._settings.http_host, self._settings.state_dir)
         self._http = HttpServer(
             self.gateway,
             host=self._settings.http_host,
             port=self._settings.http_port,
             name=self._settings.name,
+            auth=keys.allows if keys is not None else None,
             trust=self._net.circle,
         )
         await self._http.start()
         await self._net.start()
         for engine in self._engines:
             self._own(self._start_engine(engine), f"start {engine.name}")
+        if keys is not None:
+            self._own(keys.keep_fresh(), "keys")
         self._own(self._learn_facts(), "facts")
         self._own(self._report(), "report")
 
@@ -115,7 +123,10 @@ class Node:
     def base_url(self) -> str:
         """Where the endpoint is, without `/v1`."""
         assert self._http is not None, "start() comes first"
-        return f"http://{format_host_port(self._settings.http_host, self._http.port)}"
+        host = self._settings.http_host
+        if host in ANY_HOST:
+            host = ANY_HOST[host]
+        return f"http://{format_host_port(host, self._http.port)}"
 
     @property
     def offered(self) -> tuple[ModelRecord, ...]:

@@ -11,6 +11,8 @@ into the values of the fields it fills, or raises ValueError with words that say
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +23,12 @@ from protocol.limits import NAME_MAX_CHARS
 
 LOG_FORMATS = ("text", "json")
 NAME_SHAPE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_MAX_CHARS - 1}}}")
+
+SIZES = {"MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
+SIZE_SHAPE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(MB|GB|MIB|GIB)")
+SPANS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+SPAN_SHAPE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(s|m|h)")
+FOR_EVER = "forever"
 
 Values = tuple[object, ...]
 Reader = Callable[[object, Path], Values]
@@ -70,8 +78,32 @@ def _read_log_format(value: object, base: Path) -> Values:
     return (value,)
 
 
-def _read_no_mdns(value: object, base: Path) -> Values:
+def _read_no(value: object, base: Path) -> Values:
+    """Of a switch that turns off what is on without it."""
     return (not _truth(value),)
+
+
+def _read_size(value: object, base: Path) -> Values:
+    found = SIZE_SHAPE.fullmatch(value.strip().upper()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{value!r} is not a size; write a number and a unit, such as '2GB'")
+    return (round(float(found[1]) * SIZES[found[2]]),)
+
+
+def _read_keep_alive(value: object, base: Path) -> Values:
+    if value == FOR_EVER:
+        return (math.inf,)
+    found = SPAN_SHAPE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(
+            f"{value!r} is not a time; write a number and a unit, such as '30m', or '{FOR_EVER}'"
+        )
+    return (float(found[1]) * SPANS_S[found[2]],)
+
+
+def _read_paths(value: object, base: Path) -> Values:
+    found = _items(value, rf"[;\n{os.pathsep}]+")
+    return (tuple(dict.fromkeys(base / Path(piece).expanduser() for piece in found)),)
 
 
 def _truth(value: object) -> bool:
@@ -162,7 +194,7 @@ OPTIONS: tuple[Option, ...] = (
         "a peer's mesh port, for networks without multicast; repeat for more",
         many=True,
     ),
-    Option("no-mdns", ("mdns",), _read_no_mdns, "", "neither announce nor look for nodes"),
+    Option("no-mdns", ("mdns",), _read_no, "", "neither announce nor look for nodes"),
     Option(
         "interface",
         ("interfaces",),
@@ -185,6 +217,36 @@ OPTIONS: tuple[Option, ...] = (
         "SPEC",
         "what answers here: llamacpp:PATH, openai:URL, emulated:model=..; repeat for more",
         many=True,
+    ),
+    Option(
+        "model-dir",
+        ("model_dirs",),
+        _read_paths,
+        "DIR",
+        "also look for GGUF models here; repeat for more",
+        many=True,
+    ),
+    Option("no-catalog", ("catalog",), _read_no, "", "offer no models but those of --engine"),
+    Option(
+        "no-adopt",
+        ("adopt",),
+        _read_no,
+        "",
+        "leave Ollama, LM Studio, llama-server and vLLM on this machine alone",
+    ),
+    Option(
+        "memory-reserve",
+        ("memory_reserve_bytes",),
+        _read_size,
+        "SIZE",
+        "memory kept for other programs, such as 2GB; a tenth of it, up to 4GiB, when not given",
+    ),
+    Option(
+        "keep-alive",
+        ("keep_alive_s",),
+        _read_keep_alive,
+        "TIME",
+        "how long a model nobody asks for stays in memory, such as 30m, or forever",
     ),
     Option("log-format", ("log_format",), _read_log_format, "FORMAT", "text or json"),
 )

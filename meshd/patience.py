@@ -17,13 +17,14 @@ class PatienceEnded(Exception):
 
 
 class Patience:
-    """A limit on each gap of one stream. Used by one task at a time; `close` when done."""
+    """A limit on each gap of one stream. Belongs to the task that waits first; `close` it."""
 
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
         """Longest gap, seconds; may be changed between waits."""
         self._loop = asyncio.get_running_loop()
-        self._waiting: asyncio.Task[object] | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._waiting = False
         self._since = self._loop.time()
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
@@ -31,17 +32,19 @@ class Patience:
     async def next(self, stream: EventStream) -> Batch | None:
         """The next batch, None at the end of the stream. Raises PatienceEnded."""
         self._since = self._loop.time()
-        self._waiting = asyncio.current_task()
+        if self._task is None:
+            self._task = asyncio.current_task()
+        self._waiting = True
         if self._timer is None:
             self._timer = self._loop.call_later(self.limit_s, self._look)
         try:
             return await anext(stream, None)
         except asyncio.CancelledError:
-            if self._ended and self._waiting is not None and self._waiting.uncancel() == 0:
+            if self._ended and self._task is not None and self._task.uncancel() == 0:
                 raise PatienceEnded from None
             raise
         finally:
-            self._waiting = None
+            self._waiting = False
 
     def close(self) -> None:
         """Disarm. Idempotent."""
@@ -51,9 +54,10 @@ class Patience:
 
     def _look(self) -> None:
         left_s = self._since + self.limit_s - self._loop.time()
-        if self._waiting is None or left_s > 0:
+        if not self._waiting or left_s > 0:
             self._timer = self._loop.call_later(max(left_s, self.limit_s / 4), self._look)
             return
         self._timer = None
         self._ended = True
-        self._waiting.cancel()
+        assert self._task is not None
+        self._task.cancel()

@@ -36,7 +36,7 @@ from protocol.fields import (
     wire,
 )
 from protocol.jobs import EVENTS, Event
-from protocol.trust import TrustRecord
+from protocol.trust import TrustSync, TrustSynced
 
 NODE_ID = Hex(limits.NODE_ID_BYTES)
 PUBLIC_KEY = Hex(limits.PUBLIC_KEY_BYTES)
@@ -335,22 +335,6 @@ class RelayPong:
     """It is. Same nonce."""
 
     nonce: int = wire(Int())
-
-
-@record
-class TrustSync:
-    """This is the trust I hold; what do you hold? Both sides merge."""
-
-    nonce: int = wire(Int())
-    state: TrustRecord = wire(Record(TrustRecord))
-
-
-@record
-class TrustSynced:
-    """The answer to the TrustSync of the same nonce; a revoked node gets none."""
-
-    nonce: int = wire(Int())
-    state: TrustRecord = wire(Record(TrustRecord))
 
 
 CONTROL_KINDS: dict[int, type[Any]] = {

@@ -8,7 +8,7 @@ of a newcomer's welcome. How two records merge is SPEC.md, "Trust".
 from __future__ import annotations
 
 from protocol import limits
-from protocol.fields import Bytes, Hex, Int, ListOf, Text, record, wire
+from protocol.fields import Bytes, Hex, Int, ListOf, Record, Text, record, wire
 
 SECRET_BYTES = 32
 """A mesh key."""
@@ -36,3 +36,19 @@ class TrustRecord:
     secret: bytes = wire(Bytes(SECRET_BYTES, exact=True), repr=False)
     excluded: tuple[str, ...] = wire(ListOf(_NODE_ID, REVOKED_MAX), default=())
     revoked: tuple[str, ...] = wire(ListOf(_NODE_ID, REVOKED_MAX), default=())
+
+
+@record
+class TrustSync:
+    """This is the trust I hold; what do you hold? Both sides merge."""
+
+    nonce: int = wire(Int())
+    state: TrustRecord = wire(Record(TrustRecord))
+
+
+@record
+class TrustSynced:
+    """The answer to the TrustSync of the same nonce; a revoked node gets none."""
+
+    nonce: int = wire(Int())
+    state: TrustRecord = wire(Record(TrustRecord))

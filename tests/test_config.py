@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from pathlib import Path
 
@@ -164,6 +165,9 @@ def test_a_missing_or_unreadable_file_says_so(tmp_path: Path) -> None:
         ({"no_mdns": "maybe"}, "neither true nor false"),
         ({"peer": 3}, "is not a list of texts"),
         ({"engine": [3]}, "is not a text"),
+        ({"memory_reserve": "2"}, "flag --memory-reserve: '2' is not a size; write a number and"),
+        ({"memory_reserve": 2}, "such as '2GB'"),
+        ({"keep_alive": "soon"}, "such as '30m', or 'forever'"),
     ],
 )
 def test_a_value_that_cannot_be_read_says_how_to_write_it(
@@ -226,3 +230,36 @@ def test_usual_place_is_read_when_nothing_is_told(
     own.parent.mkdir(parents=True)
     own.write_text('name = "mine"\n')
     assert find_config(None, {}) == own
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GB", 2 * 10**9), ("1.5 gib", 1_610_612_736), ("512MB", 512 * 10**6)]
+)
+def test_sizes_are_written_with_their_unit(text: str, size: int) -> None:
+    """Decimal or binary, as people write them."""
+    settings = load_settings({"memory_reserve": text}, {}, None)
+    assert settings.memory_reserve_bytes == size
+    shown = {key: value for key, value, _ in describe(settings)}["memory_reserve"]
+    again = load_settings({"memory_reserve": shown}, {}, None)
+    assert again.memory_reserve_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30m", 1800.0), ("90 s", 90.0), ("2h", 7200.0), ("forever", math.inf)]
+)
+def test_times_are_written_with_their_unit(text: str, seconds: float) -> None:
+    """And shown as they can be written."""
+    settings = load_settings({"keep_alive": text}, {}, None)
+    assert settings.keep_alive_s == seconds
+    shown = {key: value for key, value, _ in describe(settings)}["keep_alive"]
+    assert load_settings({"keep_alive": shown}, {}, None).keep_alive_s == seconds
+
+
+def test_model_folders_are_paths_from_every_layer(tmp_path: Path) -> None:
+    """Relative to the file that names them; in the environment separated as PATH is."""
+    file = write(tmp_path, 'model_dirs = ["models", "/srv/models"]\nno_adopt = true\n')
+    settings = load_settings({}, {}, file)
+    assert settings.model_dirs == (tmp_path / "models", Path("/srv/models"))
+    assert (settings.adopt, settings.catalog) == (False, True)
+    told = load_settings({}, {"MESHD_MODEL_DIR": "/a:/b"}, None).model_dirs
+    assert told == (Path("/a"), Path("/b"))

@@ -16,7 +16,8 @@ from typing import Any
 from meshd.api import job as requests
 from meshd.api.body import decode_object
 from meshd.api.completions import CompletionAnswer, CompletionStream
-from meshd.api.errors import ApiError, from_failure, unsupported
+from meshd.api.embeddings import EmbeddingAnswer, read_embedding
+from meshd.api.errors import ApiError, from_failure
 from meshd.api.headers import answer_lines
 from meshd.api.models import find_model, model_list, model_object
 from meshd.api.openai import INCOMPLETE, AnswerBuilder, ChatAnswer, ChatStream, EventEncoder
@@ -54,6 +55,9 @@ CHAT = Dialect(requests.chat, "chatcmpl-", ChatStream, ChatAnswer)
 COMPLETION = Dialect(requests.completion, "cmpl-", CompletionStream, CompletionAnswer)
 
 
+DIALECTS = {Route.CHAT: CHAT, Route.COMPLETION: COMPLETION}
+
+
 class Answers:
     """Answers routes from a gateway. `clock` gives Unix seconds; `banner` is the text of `/`;
     `trust` is asked who may be in the mesh, and None where nobody can be."""
@@ -76,10 +80,10 @@ class Answers:
         """The answer to one request. Raises ApiError; cancelling it cancels the job."""
         try:
             match found.route:
-                case Route.CHAT:
-                    return await self._generate(CHAT, body, request_id, session)
-                case Route.COMPLETION:
-                    return await self._generate(COMPLETION, body, request_id, session)
+                case Route.CHAT | Route.COMPLETION as route:
+                    return await self._generate(DIALECTS[route], body, request_id, session)
+                case Route.EMBEDDING:
+                    return await self._embed(body, request_id, session)
                 case Route.EXPLAIN:
                     return self._explain(body, request_id, session)
                 case route if route in OWNERS:
@@ -123,6 +127,16 @@ class Answers:
             await answer.events.aclose()
             raise
 
+    async def _embed(self, body: bytes, request_id: str, session: str) -> Reply:
+        asked = read_embedding(decode_object(body), request_id, session)
+        answer = await self._gateway.submit(asked.job)
+        lines = answer_lines(answer.head)
+        whole = EmbeddingAnswer(answer.head.model, len(asked.job.inputs), is_base64=asked.is_base64)
+        try:
+            return Reply(await _gather(answer.events, whole), lines=lines)
+        except ApiError as error:
+            return error_reply(error, lines)
+
     def _explain(self, body: bytes, request_id: str, session: str) -> Reply:
         """A dry run for a chat body, or for `{"model", "prompt"}`."""
         asked = decode_object(body)
@@ -147,9 +161,7 @@ class Answers:
             case Route.ROOT:
                 return Reply(self._banner.encode(), content_type=TEXT)
             case _:
-                raise unsupported(
-                    "model", "Embeddings are not served yet; chat and text completions are."
-                )
+                raise AssertionError(f"{found.route} is answered before")
 
 
 async def _first(events: EventStream) -> Batch:

@@ -4,7 +4,7 @@ Built on argparse, http.client and own tables, so that the first words are there
 pressing Enter on a two-core machine (typer and rich alone would take 0.25 s to import).
 
 Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 wrong usage,
-3 no node answers, 4 the API key is refused, 5 the mesh is degraded (`status` only), 130 stopped.
+3 no node answers, 4 not allowed, 5 the mesh is degraded (`status` only), 130 stopped.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ EPILOG = f"""\
 The node asked is --node URL, else {client.URL_VARIABLE}, else {client.DEFAULT_URL}; an API
 key, where one is needed, comes from {client.KEY_VARIABLE}. Colours obey NO_COLOR.
 
-exit codes: 0 ok, 1 failure, 2 wrong usage, 3 no node answers, 4 API key refused,
-5 degraded (status: a node is suspect or dead, or critically short of memory)
+exit codes: 0 ok, 1 failure, 2 wrong usage, 3 no node answers, 4 not allowed (API key refused, or
+not the machine's owner), 5 degraded (status: a node is suspect, dead or short of memory)
 """
 
 
@@ -59,9 +59,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     status.add_argument("--watch", action="store_true", help="keep looking, once a second")
     status.add_argument("--wide", action="store_true", help="also address, chip, GPU, engines")
     peers = _command(sub, "peers", "the other nodes as seen from here")
-    peers.add_argument(
-        "--wide", action="store_true", help="also why, age, incarnation, endpoints, id"
-    )
+    peers.add_argument("--wide", action="store_true", help="also why, age, endpoints, id")
     models = _command(sub, "models", "what can be asked for, and who has it")
     explain = _command(sub, "explain", "where a question would go, and why; asks no model")
     explain.add_argument("prompt", metavar="PROMPT", help="the question")

@@ -1,19 +1,24 @@
 """`meshctl pair`: what a person reads, and what is seen while the window is open. Pure.
 
 The daemon says only what is open now and who is there now. What happened follows from two looks: a
-node that is alive and was not is a newcomer, fewer tries left mean a wrong code, and a window that
-is gone was used, or is over.
+node that is there and was not has come, fewer tries left mean a wrong code, and a window that is
+gone was used, or is over. An invitation is used once, and ends before its user is a member; so a
+node that appears while the window is open came another way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from meshd.address import format_host_port, parse_host_port
 from meshd.ctl.screen import Screen, clean
-from meshd.ctl.words import counted, seconds_words
+from meshd.ctl.words import seconds_words
+
+SAME_S = 5.0
+"""Two invitations of one kind that end this near to each other are taken for one: the daemon gives
+them no names, and a slow answer shifts what is known of their end."""
 
 Body = Mapping[str, Any]
 
@@ -62,13 +67,18 @@ class Vigil:
     kind: str
     known: set[str]
     tries_left: int | None = None
-    newcomers: list[str] = field(default_factory=list)
-    """Names of who came."""
     open: bool = True
+    came: bool = False
+    """Whether a newcomer was seen when the window had closed: it came through it."""
 
-    def look(self, invitations: Body, members: Body) -> list[Seen]:
-        """What happened since the last look."""
-        mine = [row for row in invitations["invitations"] if row["kind"] == self.kind]
+    def look(self, invitations: Body, members: Body, remaining_s: float) -> list[Seen]:
+        """What happened since the last look. `members` must have been asked for first: then who
+        came through the window is never seen while it is still open."""
+        mine = [
+            row
+            for row in invitations["invitations"]
+            if row["kind"] == self.kind and abs(row["expires_s"] - remaining_s) < SAME_S
+        ]
         self.open = bool(mine)
         return [*self._tries(mine), *self._arrivals(members)]
 
@@ -77,22 +87,22 @@ class Vigil:
         before, self.tries_left = self.tries_left, left
         if left is None or before is None or left >= before:
             return []
-        words = f"somebody typed a wrong code; {counted(left, 'more try').replace('ys', 'ies')}"
-        return [Seen(words, {"wrong": True, "tries_left": left})]
+        words = f"somebody tried a wrong code; tries left: {left}"
+        return [Seen(words, {"wrong": {"tries_left": left}})]
 
     def _arrivals(self, members: Body) -> list[Seen]:
-        rows = [row for row in members["members"] if row["state"] == "alive"]
-        new = [row for row in rows if row["id"] not in self.known]
-        self.known |= {row["id"] for row in new}
-        self.newcomers += [row["name"] for row in new]
-        return [
-            Seen(
-                f"{row['name']} is in the mesh", {"joined": {"id": row["id"], "name": row["name"]}}
-            )
-            for row in new
-        ]
+        here = present(members)
+        new = [row for row in members["members"] if row["id"] in here - self.known]
+        self.known |= here
+        self.came = self.came or (bool(new) and not self.open)
+        return [_arrival(row) for row in new]
+
+
+def _arrival(row: Body) -> Seen:
+    joined = {"id": row["id"], "name": row["name"]}
+    return Seen(f"{row['name']} is in the mesh", {"joined": joined})
 
 
 def present(members: Body) -> set[str]:
-    """Ids of the nodes that are there now."""
-    return {row["id"] for row in members["members"] if row["state"] == "alive"}
+    """Ids of the nodes that are there now, the asked one included."""
+    return {row["id"] for row in members["members"] if row["state"] in {"alive", "suspect"}}

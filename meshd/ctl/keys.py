@@ -53,9 +53,9 @@ def _add(args: Namespace, settings: Settings) -> None:
 
 def _advice(name: str, settings: Settings) -> list[str]:
     """What to do with a new key."""
+    kept = f"only its hash is kept, in {settings.state_dir}"
     lines = [
-        f"This is {name}'s key. It is shown this once; only its hash is kept, in "
-        f"{settings.state_dir}.",
+        f"This is {name}'s key, shown this once; {kept}.",
         "Clients send it as their API key; meshctl takes it from MESHCTL_API_KEY.",
     ]
     if is_loopback(settings.http_host):

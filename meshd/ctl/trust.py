@@ -25,7 +25,7 @@ from meshd.ctl.console import (
     show_event,
 )
 from meshd.ctl.exits import Trouble
-from meshd.ctl.invited import Vigil, invited_lines, present
+from meshd.ctl.invited import Seen, Vigil, invited_lines, present
 from meshd.ctl.peers import peers_lines
 from meshd.ctl.screen import Screen, clean
 from meshd.ctl.words import seconds_words
@@ -72,18 +72,18 @@ def pair(args: Namespace) -> int:
 def _attend(args: Namespace, node: client.Node, vigil: Vigil, expires_s: float) -> int:
     """Say who comes, until the window has closed."""
     until = time.monotonic() + expires_s
-    progress("waiting for the other machine; Ctrl-C stops waiting, and leaves the window open ...")
     try:
+        progress("waiting for the other machine; Ctrl-C stops waiting, the window stays open ...")
         expired = _watch(args, node, vigil, until)
     except KeyboardInterrupt:
         left = seconds_words(max(0.0, until - time.monotonic()))
         progress(f"not waiting any more; open for {left}, or until `meshctl pair --cancel`")
         raise
     if args.json:
-        show_event({"closed": "used" if vigil.newcomers else "unused"})
-    if vigil.newcomers:
+        show_event({"closed": "used" if vigil.came else "unused"})
+    if vigil.came:
         return exits.OK
-    early = "was closed: too many wrong codes, or `meshctl pair --cancel`"
+    early = "was closed: too many wrong codes, another `meshctl pair`, or --cancel"
     complain(f"nobody came; the window {'has expired' if expired else early}")
     return exits.FAILURE
 
@@ -91,20 +91,24 @@ def _attend(args: Namespace, node: client.Node, vigil: Vigil, expires_s: float) 
 def _watch(args: Namespace, node: client.Node, vigil: Vigil, until: float) -> bool:
     """Look until the window is closed and its newcomer is here. Whether its time had run out."""
     closed_at: float | None = None
-    while closed_at is None or not (
-        vigil.newcomers or time.monotonic() > closed_at + ARRIVAL_WAIT_S
-    ):
+    while closed_at is None or not (vigil.came or time.monotonic() > closed_at + ARRIVAL_WAIT_S):
         time.sleep(LOOK_INTERVAL_S)
-        seen = shaped(partial(vigil.look, members=node.get(MEMBERS)), node.get(PAIR))
-        for each in seen:
-            if args.json:
-                show_event(each.event)
-            else:
-                print_lines([clean(each.words, screen_now())])
-                sys.stdout.flush()
+        members = node.get(MEMBERS)
+        left_s = until - time.monotonic()
+        look = partial(vigil.look, members=members, remaining_s=left_s)
+        for each in shaped(look, node.get(PAIR)):
+            _tell(args, each)
         if closed_at is None and not vigil.open:
             closed_at = time.monotonic()
     return closed_at >= until - LOOK_INTERVAL_S
+
+
+def _tell(args: Namespace, seen: Seen) -> None:
+    if args.json:
+        show_event(seen.event)
+    else:
+        print_lines([clean(seen.words, screen_now())])
+        sys.stdout.flush()
 
 
 # join

@@ -64,7 +64,7 @@ class Assembler:
 
     def _stop_tail(self) -> int:
         """Length of the longest tail that is a beginning of a stop string."""
-        return max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        return max((overlap(self._held, stop) for stop in self._stops), default=0)
 
     def _take(self, end: int, *, whole_tokens: bool) -> Piece | None:
         ends = self._ends
@@ -102,8 +102,9 @@ def _is_inside_character(text: bytearray, at: int) -> bool:
     return at < len(text) and 0x80 <= text[at] < 0xC0
 
 
-def _overlap(text: bytearray, stop: bytes) -> int:
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
+def overlap(text: bytearray | str, mark: bytes | str) -> int:
+    """Length of the longest tail of `text` that begins `mark` without being all of it."""
+    for length in range(min(len(text), len(mark) - 1), 0, -1):
+        if text[-length:] == mark[:length]:
             return length
     return 0

@@ -29,7 +29,7 @@ def build(spec: EngineSpec) -> Engine:
         case LlamaSpec():
             return _llamacpp(spec)
         case MlxSpec():
-            raise EngineError("engine mlx is not built into this version yet; use llamacpp:PATH")
+            return _mlx(spec)
 
 
 def _llamacpp(spec: LlamaSpec) -> Engine:
@@ -42,3 +42,15 @@ def _llamacpp(spec: LlamaSpec) -> Engine:
         raise EngineError("llama.cpp is not installed: install meshd-llm with the extra `llama`")
     path = bundled_gguf() if spec.path == BUNDLED else Path(spec.path).expanduser()
     return LlamaEngine(path, LlamaOptions(spec.ctx, spec.slots, spec.threads, spec.model))
+
+
+def _mlx(spec: MlxSpec) -> Engine:
+    from importlib.util import find_spec
+
+    from meshd.engine.mlx import MlxEngine
+    from meshd.engine.supervisor import WorkerOptions
+
+    if find_spec("mlx_lm") is None:
+        raise EngineError("mlx-lm is not installed: install meshd-llm with the extra `mlx`")
+    options = WorkerOptions(spec.ctx, spec.slots, model_id=spec.model)
+    return MlxEngine(Path(spec.path).expanduser(), options)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from protocol import limits
@@ -48,6 +48,7 @@ class WorkerFacts:
     prompt_tps: float
     generation_tps: float
     prefill_tokens: int
+    capabilities: tuple[str, ...] = ("chat", "completion")
 
 
 def frame(kind: int, *values: Any) -> bytes:
@@ -76,7 +77,14 @@ def ready_frame(facts: WorkerFacts) -> bytes:
         facts.prompt_tps,
         facts.generation_tps,
         facts.prefill_tokens,
+        facts.capabilities,
     )
+
+
+def read_facts(values: Sequence[Any]) -> WorkerFacts:
+    """The facts of a READY frame, its kind included."""
+    facts = WorkerFacts(*values[1:])
+    return replace(facts, capabilities=tuple(facts.capabilities))
 
 
 def read_frame(packed: bytes) -> list[Any]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from meshd.core.ports import EngineError
-from meshd.core.residency.footprint import ModelShape
+from meshd.core.residency.footprint import UNKNOWN_SHAPE, ModelShape
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -71,7 +71,7 @@ class GgufHead:
     fingerprint: str
     kind: str = ""
     """`model`, `mmproj`, `adapter`; empty in older files, which are models."""
-    shape: ModelShape = ModelShape()
+    shape: ModelShape = UNKNOWN_SHAPE
     template: str = ""
     pools: bool = False
     """The file names a pooling: it makes one vector of a text, and no text of a text."""

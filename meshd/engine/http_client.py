@@ -39,6 +39,9 @@ UNREAD_MAX_BYTES = 1024 * 1024
 """Of an answer, waiting for its reader; beyond it the server is made to wait."""
 
 
+CRLF = "\r\n"
+
+
 class ConnectionFailed(Exception):
     """The server cannot be reached, or the connection was lost; the text is a clause."""
 
@@ -46,8 +49,9 @@ class ConnectionFailed(Exception):
 class HttpClient:
     """Requests to one origin. Use it on one loop."""
 
-    def __init__(self, url: str) -> None:
-        """`url` is http or https with a host; its path is not used."""
+    def __init__(self, url: str, key: str = "") -> None:
+        """`url` is http or https with a host; its path is not used. `key` is sent as a bearer
+        token with every request."""
         parts = urlsplit(url)
         self._host = parts.hostname or "127.0.0.1"
         self._is_tls = parts.scheme == "https"
@@ -57,6 +61,7 @@ class HttpClient:
         self._busy: set[Connection] = set()
         self._headers = (
             f" HTTP/1.1\r\nhost: {parts.netloc.rpartition('@')[2]}\r\n"
+            f"{f'authorization: Bearer {key}{CRLF}' if key else ''}"
             "user-agent: meshd\r\naccept: application/json, text/event-stream\r\n"
             "content-type: application/json\r\ncontent-length: "
         ).encode()

@@ -39,6 +39,8 @@ class Listed:
 
     record: ModelRecord
     is_warm: bool
+    served_name: str = ""
+    """What the server itself calls it; empty where that is the id."""
 
 
 def read_listing(decoded: Any, engine: str) -> list[Listed] | None:

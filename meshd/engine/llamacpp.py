@@ -28,7 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
+import numpy as np
 
+from meshd.engine import logits
+from meshd.engine.embedding import EmbeddingJob, open_context
 from meshd.engine.scheduler import Row
 from meshd.engine.template import ChatTemplate
 from protocol.jobs import Sampling
@@ -77,12 +80,16 @@ class LlamaModel:
         self.vocabulary_size = int(llama.llama_vocab_n_tokens(self._vocab))
         own = int(llama.llama_model_n_ctx_train(self._model))
         self.context_length = context or min(own, CONTEXT_DEFAULT_TOKENS)
-        self._context = self._open_context(slots, threads or physical_cores())
+        self._threads = threads or physical_cores()
+        self._context = self._open_context(slots, self._threads)
         self._memory = llama.llama_get_memory(self._context)
         self._batch = llama.llama_batch_init(BATCH_MAX_TOKENS, 0, 1)
         self._pieces: dict[int, bytes] = {}
         """At most one entry for each token of the vocabulary."""
+        self._marks: dict[int, bytes] = {}
+        """The same with control tokens as their names."""
         self._ends: list[int] | None = None
+        self._guidance: Any = None
         self.template = self._make_template()
 
     def tokenize(self, text: str) -> list[int]:
@@ -112,6 +119,13 @@ class LlamaModel:
         known = self._pieces.get(token)
         if known is None:
             known = self._pieces[token] = self._piece(token, special=False)
+        return known
+
+    def marked_piece(self, token: int) -> bytes:
+        """As `piece`, but control tokens stand for their names: some mark calls of tools."""
+        known = self._marks.get(token)
+        if known is None:
+            known = self._marks[token] = self._piece(token, special=True)
         return known
 
     def is_end(self, token: int) -> bool:
@@ -153,6 +167,15 @@ class LlamaModel:
         llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
         return False
 
+    def copy(self, source: int, slot: int, length: int) -> None:
+        """Let `slot` hold the first `length` tokens of `source`, in place of what it held.
+
+        llama.cpp copies a sequence whole, so this costs as much as reading its cache once.
+        """
+        llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        llama.llama_memory_seq_cp(self._memory, source, slot, -1, -1)
+        llama.llama_memory_seq_rm(self._memory, slot, length, -1)
+
     def clear(self) -> None:
         """Every sequence holds nothing."""
         llama.llama_memory_clear(self._memory, True)
@@ -171,9 +194,47 @@ class LlamaModel:
         """Choose the next token after the output at `index` of the last pass."""
         return int(llama.llama_sampler_sample(sampler, self._context, index))
 
+    def forbid(self, index: int, allowed: bytes) -> None:
+        """Let `sample` choose at `index` only tokens whose bit in `allowed` is set."""
+        logits.forbid(self._logits(index), allowed)
+
+    def logprobs(self, index: int) -> logits.Row:
+        """The model's own log-probabilities at `index`. Ask before `forbid`."""
+        return logits.log_softmax(self._logits(index))
+
+    def describe(self, logprobs: logits.Row, token: int, top: int) -> dict[str, Any]:
+        """OpenAI's logprob object for the token that was chosen."""
+        return logits.describe(logprobs, token, top, self.piece)
+
+    def guidance(self) -> Any:
+        """The vocabulary as llguidance reads it; made at the first use, in about a second."""
+        if self._guidance is None:
+            from llguidance import LLTokenizer
+
+            tokenize = ctypes.cast(llama._lib.llama_tokenize, ctypes.c_void_p).value
+            self._guidance = LLTokenizer.from_llamacpp(  # type: ignore[attr-defined]
+                tokens=[self._guided_piece(token) for token in range(self.vocabulary_size)],
+                vocab_ptr=self._vocab,
+                tokenize_fptr=tokenize,
+                eos_token=self._end_tokens(),
+                slices=None,
+            )
+        return self._guidance
+
+    def embed(self, key: int, texts: Sequence[Sequence[int]]) -> EmbeddingJob:
+        """Begin to turn texts into vectors. Raises EmbeddingError."""
+        context = open_context(self._model, max(map(len, texts)), self._threads)
+        width = int(llama.llama_model_n_embd(self._model))
+        return EmbeddingJob(key, texts, context, width)
+
     def free_sampler(self, sampler: Sampler) -> None:
         """Give a sampler's memory back."""
         llama.llama_sampler_free(sampler)
+
+    def _logits(self, index: int) -> logits.Row:
+        """llama.cpp's own memory, until the next pass: what is written here, `sample` reads."""
+        row = llama.llama_get_logits_ith(self._context, index)
+        return np.ctypeslib.as_array(row, (self.vocabulary_size,))
 
     def _open_context(self, slots: int, threads: int) -> Any:
         params = llama.llama_context_default_params()
@@ -247,6 +308,17 @@ class LlamaModel:
             buffer = ctypes.create_string_buffer(room)
             size = llama.llama_token_to_piece(self._vocab, token, buffer, room, 0, special)
         return buffer.raw[:size]
+
+    def _guided_piece(self, token: int) -> bytes:
+        """llguidance's own convention (its `llamacpp` module, which uses a call that llama.cpp has
+        since renamed): what is not plain text begins with a byte that no text holds."""
+        piece = self._piece(token, special=True)
+        attributes = llama.llama_vocab_get_attr(self._vocab, token)
+        is_mark = piece.startswith(b"<") and piece.endswith(b">")
+        is_special = attributes & llama.LLAMA_TOKEN_ATTR_CONTROL or (
+            attributes & llama.LLAMA_TOKEN_ATTR_USER_DEFINED and is_mark
+        )
+        return b"\xff" + piece if is_special else piece
 
     def _keep_log(self, level: int, text: bytes, _user_data: Any) -> None:
         if level == LOG_ERROR and text.strip():

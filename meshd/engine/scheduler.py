@@ -13,7 +13,9 @@ Each slot is one sequence of the context. It keeps what it holds when its turn e
 turn that begins with the same tokens takes over from there. A waiting turn takes the free slot with
 the longest common beginning, provided that this is at least half of the prompt or half of what the
 slot holds; otherwise the slot that has been idle longest, so that a shared greeting does not wipe
-out somebody's long conversation. The last token of a prompt is always read again: its output is
+out somebody's long conversation. Where another slot, even a running one, holds a common beginning
+that is `SHARE_MIN_TOKENS` longer, that one is copied first: two people with the same long system
+prompt pay for it once. The last token of a prompt is always read again: its output is
 where the answer begins.
 
 Waiting turns start in order of arrival. Nothing here knows of sampling, text or clocks.
@@ -24,6 +26,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+SHARE_MIN_TOKENS = 256
+"""A copy moves a slot's whole cache, about a tenth of a second for an 8B model with 4,096 tokens;
+reading 256 tokens takes as long on a graphics card, and ten seconds on a processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +44,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A turn begins in a slot that must hold exactly its first `reused` tokens."""
+    """A turn begins in a slot that must hold exactly its first `reused` tokens; where `source` is
+    another slot, they are to be copied from there."""
 
     key: int
     slot: int
     reused: int
+    source: int = -1
 
 
 @dataclass(slots=True)
@@ -167,9 +175,20 @@ class Scheduler:
             if 2 * common >= min(len(best.held), len(waiting.prompt)):
                 slot = best
             reused = min(common_prefix(slot.held, waiting.prompt), len(waiting.prompt) - 1)
+        source = self._donor(waiting, reused) if waiting.reuse else -1
+        if source >= 0:
+            held = self._slots[source].held
+            reused = min(common_prefix(held, waiting.prompt), len(waiting.prompt) - 1)
+            slot.held[:] = held[:reused]
         del slot.held[reused:]
         slot.key, slot.prompt = waiting.key, waiting.prompt
-        return Placement(waiting.key, slot.index, reused)
+        return Placement(waiting.key, slot.index, reused, source)
+
+    def _donor(self, waiting: _Waiting, reused: int) -> int:
+        """The slot with so much more of the prompt that copying pays; -1 when none has."""
+        best = max(self._slots, key=lambda slot: common_prefix(slot.held, waiting.prompt))
+        gain = common_prefix(best.held, waiting.prompt) - reused
+        return best.index if gain >= SHARE_MIN_TOKENS else -1
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

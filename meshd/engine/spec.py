@@ -3,7 +3,7 @@
 `KIND:TARGET[,key=value...]`, or `KIND:key=value,...` where the kind has no target:
 
     llamacpp:PATH[,ctx=4096][,slots=4][,threads=N][,model=ID]     PATH may be `bundled`
-    mlx:PATH
+    mlx:PATH[,ctx=8192][,slots=4][,model=ID]                      PATH is a folder
     openai:URL[,model=ID][,slots=8]
     emulated:[name=..][,model=..][,prompt_tps=..][,generation_tps=..][,slots=..][,load_s=..]
              [,memory_gb=..][,ctx=..][,tokens=..][,fault=..][,fault_after=N][,fault_every=N]
@@ -46,9 +46,12 @@ class LlamaSpec:
 
 @dataclass(frozen=True, slots=True)
 class MlxSpec:
-    """A model folder to run with MLX."""
+    """A model folder to run with MLX. 0 means: choose for me."""
 
     path: str
+    ctx: int = 0
+    slots: int = 4
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def _llamacpp(rest: str) -> LlamaSpec:
 
 def _mlx(rest: str) -> MlxSpec:
     path, options = _target("mlx", rest, "PATH", "mlx:/models/folder")
-    return MlxSpec(path, **_read("mlx", options, {}))
+    return MlxSpec(path, **_read("mlx", options, MLX_KEYS))
 
 
 def _upstream(rest: str) -> UpstreamSpec:
@@ -167,6 +170,11 @@ LLAMA_KEYS: Keys = {
     "threads": _count(1, 1024),
     "model": _word,
 }
+MLX_KEYS: Keys = {
+    "ctx": _count(16, CONTEXT_MAX_TOKENS),
+    "slots": _count(1, SLOTS_MAX),
+    "model": _word,
+}
 UPSTREAM_KEYS: Keys = {"model": _word, "slots": _count(1, 65_535)}
 EMULATED_KEYS: Keys = {
     "name": _word,
@@ -215,4 +223,4 @@ def _read(kind: str, options: list[str], keys: Keys) -> dict[str, Any]:
 
 
 def _known(keys: Keys) -> str:
-    return f" (known keys: {', '.join(keys)})" if keys else " (it takes no keys)"
+    return f" (known keys: {', '.join(keys)})"

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from meshd.core.ports import Batch, EngineError, EventStream
+from meshd.core.routing.prefix import CachedPrefixes, cuts_of
 from meshd.core.stats import SpeedMeter
 from meshd.engine import frames
 from meshd.engine.child import WorkerProcess
@@ -118,6 +119,7 @@ class WorkerEngine:
         self._jobs = 0
         """Those, and the ones that wait for a load."""
         self._keys = 0
+        self._prefixes = CachedPrefixes(self._options.slots)
 
     def inspect(self, path: Path) -> ModelHead:
         """Read the model's facts from the disk, in a thread. Raises EngineError."""
@@ -190,6 +192,11 @@ class WorkerEngine:
     def generate(self, job: Job) -> EventStream:
         return self._generate(job)
 
+    def cached_prefixes(self, model_id: str) -> bytes:
+        """What the model's cache holds, as `core.routing.prefix` tells it; empty for nothing."""
+        known = self._record is not None and self._record.model_id == model_id
+        return self._prefixes.digest() if known else b""
+
     @property
     def worker_pid(self) -> int | None:
         """The process that holds the model, for people and tests."""
@@ -216,6 +223,8 @@ class WorkerEngine:
             while not is_over:
                 batch = await mailbox.take()
                 is_over = _is_last(batch)
+                if isinstance(batch[-1], Finish):
+                    self._prefixes.served(cuts_of(job))
                 yield batch
         finally:
             self._jobs -= 1
@@ -288,6 +297,7 @@ class WorkerEngine:
         was_warm = self._state.facts is not None
         self._state.facts = None
         self._state.settled.clear()
+        self._prefixes.clear()
         self._fail_all(_lost(why))
         pause = self._crashes.crashed(asyncio.get_running_loop().time())
         if pause is None:
@@ -306,7 +316,7 @@ class WorkerEngine:
             for key, listed in values[1]:
                 self._deliver(key, frames.read_events(listed))
         elif kind == frames.READY:
-            self._warmed(WorkerFacts(*values[1:]))
+            self._warmed(frames.read_facts(values))
         elif kind == frames.BROKEN:
             self._give_up(values[1])
 
@@ -324,7 +334,11 @@ class WorkerEngine:
         self._state.facts = facts
         self._load_s = facts.load_s
         self._meter.calibrate(facts.prompt_tps, facts.generation_tps)
-        self._record = replace(self._record, context_length=facts.context_length)
+        self._record = replace(
+            self._record,
+            context_length=facts.context_length,
+            capabilities=facts.capabilities,
+        )
         self._state.settled.set()
 
     def _give_up(self, why: str) -> None:
@@ -347,6 +361,7 @@ class WorkerEngine:
         self._state.give_up(why)
         self._state = _State()
         self._crashes.clear()
+        self._prefixes.clear()
 
     def _check_known(self, model_id: str) -> None:
         if self._record is None or self._record.model_id != model_id:

@@ -9,13 +9,22 @@ a conversation that has none, and with that prompt the 4-bit model of the bundle
 "What is the capital of France?" in French nonsense; without it, as llama.cpp renders it, it
 answers "Paris". The tokens are the same either way, and no token is doubled: it is the prompt.
 
+A conversation with tools is always run as a program: llama.cpp's renderer knows nothing of them,
+and the template says how this model was trained to be offered tools. A template that never reads
+`tools` was made for a model that cannot call any; that is said, and the tools are not dropped.
+Arguments of earlier calls come as JSON text and are given to the program as objects, because
+templates print them with `tojson`.
+
 Message content may be a text, a list of parts, or nothing. Text parts are joined; any other part
 (a picture, a sound) is refused, because this engine runs text models.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 Render = Callable[[bytes, Sequence[tuple[bytes, bytes]]], str | None]
@@ -38,49 +47,125 @@ class ChatTemplate:
 
     def __init__(self, template: str | None, render: Render, tokens: Mapping[str, str]) -> None:
         """`tokens` are the texts of bos_token and eos_token, which templates may print."""
+        self.source = template or ""
+        self.takes_tools = _reads_tools(self.source)
         self._template = template
         self._render = render
         self._tokens = dict(tokens)
 
-    def render(self, messages: Sequence[Any]) -> str:
+    def render(self, messages: Sequence[Any], tools: Sequence[Any] | None = None) -> str:
         """The prompt, up to where the assistant begins to speak. Raises ChatError."""
         turns = [_turn(index, message) for index, message in enumerate(messages)]
         if not turns:
             raise ChatError("messages is empty: give at least one message")
+        if tools and not self.takes_tools:
+            raise ChatError(
+                "this model's chat template has no place for tools, so it cannot call any; leave "
+                "out 'tools', or ask a model that was trained to call them",
+                "tools",
+            )
         known = self._template.encode() if self._template else CHATML
-        pairs = [(_c_text(turn["role"]), _c_text(turn["content"])) for turn in turns]
-        text = self._render(known, pairs)
-        if text is not None:
-            return text
+        if not self.takes_tools or not (tools or any(map(_is_about_tools, turns))):
+            pairs = [(_c_text(turn["role"]), _c_text(turn["content"])) for turn in turns]
+            text = self._render(known, pairs)
+            if text is not None:
+                return text
         assert self._template is not None, "llama.cpp knows ChatML"
-        return self._render_jinja(self._template, turns)
+        return self._render_jinja(self._template, turns, tools)
 
-    def _render_jinja(self, template: str, turns: Sequence[Mapping[str, str]]) -> str:
+    def _render_jinja(
+        self, template: str, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None
+    ) -> str:
         from jinja2 import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = _raise_exception
         try:
-            return environment.from_string(template).render(
-                messages=turns, add_generation_prompt=True, **self._tokens
+            program = _environment().from_string(template)
+            text: str = program.render(
+                messages=turns,
+                tools=list(tools) if tools else None,
+                add_generation_prompt=True,
+                **self._tokens,
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise ChatError(
                 f"the model's chat template refuses this conversation: {error}"
             ) from None
+        return text
 
 
-def _turn(index: int, message: Any) -> dict[str, str]:
+def _environment() -> Any:
+    """Jinja as templates of models expect it: whitespace control, break and continue, and JSON
+    that is not escaped for HTML."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _today
+    environment.filters["tojson"] = _to_json
+    return environment
+
+
+def _reads_tools(template: str) -> bool:
+    if "tools" not in template:
+        return False
+    from jinja2 import TemplateError, meta
+
+    try:
+        return "tools" in meta.find_undeclared_variables(_environment().parse(template))
+    except TemplateError:
+        return False
+
+
+def _today(form: str) -> str:
+    """Templates print the date into the system prompt; some models were trained with one."""
+    return datetime.now(tz=UTC).strftime(form)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _is_about_tools(turn: Mapping[str, Any]) -> bool:
+    return turn["role"] == "tool" or "tool_calls" in turn
+
+
+def _turn(index: int, message: Any) -> dict[str, Any]:
     where = f"messages[{index}]"
     if not isinstance(message, Mapping):
         raise ChatError(f"{where} is not an object", where)
     role = message.get("role")
     if not isinstance(role, str) or not role:
         raise ChatError(f"{where}.role is missing: use system, user or assistant", f"{where}.role")
-    return {
+    turn: dict[str, Any] = {
         "role": "system" if role == "developer" else role,
         "content": _text(f"{where}.content", message.get("content")),
+    }
+    calls = message.get("tool_calls")
+    if isinstance(calls, Sequence) and calls:
+        turn["tool_calls"] = [
+            _call(f"{where}.tool_calls[{at}]", call) for at, call in enumerate(calls)
+        ]
+    for name in ("name", "tool_call_id"):
+        if isinstance(message.get(name), str):
+            turn[name] = message[name]
+    return turn
+
+
+def _call(where: str, call: Any) -> dict[str, Any]:
+    """An earlier call, its arguments as an object where they are one."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise ChatError(f"{where} is no function call with a name", where)
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            arguments = json.loads(arguments)
+    return {
+        "id": call.get("id") or "",
+        "type": "function",
+        "function": {"name": function["name"], "arguments": arguments},
     }
 
 

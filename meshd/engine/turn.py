@@ -4,19 +4,32 @@
 takes the sampled tokens one by one and says what the asker may see and when the answer is over: at
 the model's own end, at a stop string, at `max_tokens`, or when the sequence's context is full.
 
+What an engine can do beyond plain text is a set of `SKILLS`; a job that needs another is refused
+as something that another node may be able to do.
+
 `max_tokens` bounds the tokens made here; what a continued job brought along (`prefix_text`,
 `prefix_tokens`) is prompt. Without a bound an answer may fill the context.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from meshd.engine.assembly import Assembler, Piece
 from meshd.engine.template import ChatError, ChatTemplate
+from meshd.engine.tool_calls import ToolReader, form_of
 from protocol.jobs import Event, Failure, Finish, Job, TextDelta
+
+SKILLS = frozenset({"embedding", "tools", "response_format", "logprobs"})
+"""What an engine may or may not be able to do."""
+
+NO_SKILLS: frozenset[str] = frozenset()
+
+TOP_LOGPROBS_MAX = 20
+"""OpenAI's bound; each alternative costs a sort of the vocabulary's head and bytes on the wire."""
 
 
 class Tokenizer(Protocol):
@@ -31,69 +44,150 @@ class Tokenizer(Protocol):
     def continuation(self, text: str) -> list[int]: ...
 
 
-def prepare(job: Job, model: Tokenizer) -> list[int] | Failure:
+def prepare(job: Job, model: Tokenizer, skills: frozenset[str] = NO_SKILLS) -> list[int] | Failure:
     """The tokens to read, never empty and shorter than the context, or why there are none."""
-    refusal = _refusal(job, model.vocabulary_size)
+    refusal = _refusal(job, model, skills)
     if refusal is not None:
         return refusal
     try:
-        prompt = _prompt(job, model)
+        prompt = [*_prompt(job, model), *prefix_of(job, model)]
     except ChatError as error:
         return Failure("bad_request", str(error), elsewhere=False, param=error.param)
     if not prompt:
         return Failure("bad_request", "the prompt is empty", elsewhere=False, param="prompt")
     if len(prompt) >= model.context_length:
-        return Failure(
-            "context_length_exceeded",
-            f"the prompt is {len(prompt)} tokens long, and {job.model} has a context of "
-            f"{model.context_length} tokens here, answer included; shorten the prompt, or give "
-            "the engine a larger ctx=",
-            elsewhere=False,
-            param="messages" if job.kind == "chat" else "prompt",
-        )
+        return _too_long(len(prompt), job, model, "messages" if job.kind == "chat" else "prompt")
     return prompt
+
+
+def prepare_texts(job: Job, model: Tokenizer) -> list[list[int]] | Failure:
+    """The tokens of each text of an embedding job, or why there are none."""
+    texts = []
+    for entry in job.inputs:
+        tokens = model.tokenize(entry) if isinstance(entry, str) else entry
+        if not isinstance(tokens, list | tuple) or not all(type(each) is int for each in tokens):
+            return _bad("each input must be a text or a list of token ids", "input")
+        refusal = _check_ids(tokens, model, "input")
+        if refusal is not None:
+            return refusal
+        if not tokens:
+            return _bad("an input is empty: every text needs at least one token", "input")
+        if len(tokens) > model.context_length:
+            return _too_long(len(tokens), job, model, "input")
+        texts.append(list(tokens))
+    return texts or _bad("there is no input to embed", "input")
+
+
+def _too_long(length: int, job: Job, model: Tokenizer, param: str) -> Failure:
+    """The refusal of `length` tokens, with both numbers."""
+    return Failure(
+        "context_length_exceeded",
+        f"the prompt is {length} tokens long, and {job.model} has a context of "
+        f"{model.context_length} tokens here, answer included; shorten the prompt, or give "
+        "the engine a larger ctx=",
+        elsewhere=False,
+        param=param,
+    )
+
+
+def tools_of(job: Job) -> list[Any]:
+    """The tools that this answer may call."""
+    return list(job.tools) if job.tools and job.tool_choice != "none" else []
+
+
+def is_forced(job: Job) -> bool:
+    """Must this answer be a call?"""
+    return bool(job.tools) and (isinstance(job.tool_choice, dict) or job.tool_choice == "required")
+
+
+def format_of(job: Job) -> str:
+    """`text`, `json_object`, `json_schema`, or whatever else was asked for."""
+    wanted = job.response_format
+    return str(wanted.get("type", "text")) if isinstance(wanted, dict) else "text"
+
+
+def wants_form(job: Job) -> bool:
+    """Is this answer's form given, so that it needs a constraint?"""
+    return is_forced(job) or format_of(job) != "text"
+
+
+def prefix_of(job: Job, model: Tokenizer) -> list[int]:
+    """The tokens of what another machine already said."""
+    if job.prefix_tokens is not None:
+        return list(job.prefix_tokens)
+    return model.continuation(job.prefix_text) if job.prefix_text else []
+
+
+def reader_of(job: Job, model: Tokenizer) -> ToolReader | None:
+    """What separates this answer's calls from its text; None for an answer without tools."""
+    tools = tools_of(job)
+    form = form_of(model.template.source)
+    if not tools or form is None:
+        return None
+    names = [tool["function"]["name"] for tool in tools]
+    return ToolReader(form, names, job.request_id, is_forced=is_forced(job))
 
 
 def _prompt(job: Job, model: Tokenizer) -> list[int]:
     if job.prompt_tokens is not None:
-        prompt = list(job.prompt_tokens)
-    elif job.kind == "chat":
-        prompt = model.tokenize(model.template.render(job.messages))
-    else:
-        prompt = model.tokenize(job.prompt or "")
-    if job.prefix_tokens is not None:
-        return [*prompt, *job.prefix_tokens]
-    return [*prompt, *model.continuation(job.prefix_text)] if job.prefix_text else prompt
-
-
-def _refusal(job: Job, vocabulary_size: int) -> Failure | None:
-    if job.kind == "embedding":
-        return _unsupported("embeddings are not made by this engine", "input")
-    if job.tools and job.tool_choice != "none":
-        return _unsupported("this engine does not call tools yet; leave out tools", "tools")
-    wanted = job.response_format
-    if isinstance(wanted, dict) and wanted.get("type", "text") != "text":
-        return _unsupported(
-            "this engine does not constrain its answers yet; leave out response_format",
-            "response_format",
+        return list(job.prompt_tokens)
+    if job.kind != "chat":
+        return model.tokenize(job.prompt or "")
+    tools = tools_of(job)
+    text = model.template.render(job.messages, tools)
+    if not tools:
+        return model.tokenize(text)
+    form = form_of(model.template.source)
+    if form is None:
+        raise ChatError(
+            "this model's chat template writes tool calls in a form that is not known here; leave "
+            "out 'tools', or ask a Qwen, Hermes, Llama 3 or Mistral model",
+            "tools",
         )
-    if job.logprobs:
-        return _unsupported("this engine does not report logprobs yet", "logprobs")
+    return model.tokenize(text + form.opening if is_forced(job) else text)
+
+
+def _refusal(job: Job, model: Tokenizer, skills: frozenset[str]) -> Failure | None:
+    needs = {
+        "embedding": job.kind == "embedding",
+        "tools": bool(tools_of(job)),
+        "response_format": format_of(job) != "text",
+        "logprobs": job.logprobs,
+    }
+    for skill, is_needed in needs.items():
+        if is_needed and skill not in skills:
+            message = f"this engine cannot serve {skill.replace('_', ' ')} requests yet"
+            param = "input" if skill == "embedding" else skill
+            return Failure("unsupported", message, elsewhere=True, param=param)
+    if tools_of(job) and format_of(job) != "text":
+        return _bad("ask for either 'tools' or a 'response_format', not both", "response_format")
+    if job.top_logprobs > TOP_LOGPROBS_MAX:
+        return _bad(f"'top_logprobs' must be at most {TOP_LOGPROBS_MAX}", "top_logprobs")
+    if not all(map(_is_function, tools_of(job))):
+        return _bad("every tool must be a function with a name", "tools")
     ids = (*(job.prompt_tokens or ()), *(job.prefix_tokens or ()))
     biased = (int(token) for token, _ in job.sampling.logit_bias)
     for param, tokens in (("prompt", ids), ("logit_bias", biased)):
-        if any(not 0 <= token < vocabulary_size for token in tokens):
-            return Failure(
-                "bad_request",
-                f"{param} holds a token id outside this model's 0 to {vocabulary_size - 1}",
-                elsewhere=False,
-                param=param,
-            )
+        refusal = _check_ids(tokens, model, param)
+        if refusal is not None:
+            return refusal
     return None
 
 
-def _unsupported(message: str, param: str) -> Failure:
-    return Failure("unsupported", message, elsewhere=True, param=param)
+def _check_ids(tokens: Iterable[int], model: Tokenizer, param: str) -> Failure | None:
+    """The refusal of token ids that this model does not have."""
+    if all(0 <= token < model.vocabulary_size for token in tokens):
+        return None
+    return _bad(f"{param} holds a token id outside 0 to {model.vocabulary_size - 1}", param)
+
+
+def _is_function(tool: Any) -> bool:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    return isinstance(function, dict) and isinstance(function.get("name"), str)
+
+
+def _bad(message: str, param: str) -> Failure:
+    return Failure("bad_request", message, elsewhere=False, param=param)
 
 
 @dataclass(slots=True)
@@ -111,24 +205,56 @@ class Turn:
     count: int = 0
     is_over: bool = False
     sampler: Any = None
+    constraint: Any = None
+    """A `Constraint` of `meshd.engine.grammar`, for an answer whose form is given."""
+    reader: ToolReader | None = None
     assembler: Assembler = field(init=False)
+    logprobs: deque[Any] = field(default_factory=deque)
+    """Of the tokens whose text has not left yet, where they were asked for."""
 
     def __post_init__(self) -> None:
         self.assembler = Assembler(self.job.stop)
 
-    def token(self, token: int, piece: bytes, *, is_end: bool, now: float) -> Sequence[Event]:
-        """The events after one sampled token; `is_over` says whether the last is a Finish."""
+    def token(
+        self, token: int, piece: bytes, *, is_end: bool, now: float, logprob: Any = None
+    ) -> Sequence[Event]:
+        """The events after one sampled token; `is_over` says whether the last is a Finish.
+        `logprob` is OpenAI's object for this token, where the job asked for them."""
         if not self.count:
             self.first = now
         self.count += 1
         if is_end:
-            return [*_delta(self.assembler.finish()), self.finish("stop", now)]
-        events = _delta(self.assembler.push(token, piece))
+            return self._end([], "stop", now)
+        if logprob is not None:
+            self.logprobs.append(logprob)
+        events = self._delta(self.assembler.push(token, piece))
         if self.assembler.stopped:
-            return [*events, self.finish("stop", now)]
+            return self._end(events, "stop", now)
+        if self.constraint is not None and self.constraint.is_over:
+            return self._end(events, "stop", now)
         if self.count == self.job.max_tokens or self._is_full():
-            return [*events, *_delta(self.assembler.finish()), self.finish("length", now)]
+            return self._end(events, "length", now)
         return events
+
+    def _end(self, events: list[Event], reason: str, now: float) -> list[Event]:
+        """What was held back, and the account."""
+        if not self.assembler.stopped:
+            events += self._delta(self.assembler.finish())
+        if self.reader is not None:
+            events += self.reader.finish()
+            if self.reader.called and reason == "stop":
+                reason = "tool_calls"
+        return [*events, self.finish(reason, now)]
+
+    def _delta(self, piece: Piece | None) -> list[Event]:
+        if piece is None:
+            return []
+        if self.reader is not None:
+            return list(self.reader.feed(piece.text))
+        if not self.logprobs:
+            return [TextDelta(piece.text, piece.token_ids)]
+        entries = [self.logprobs.popleft() for _ in piece.token_ids]
+        return [TextDelta(piece.text, piece.token_ids, entries)]
 
     def finish(self, reason: str, now: float) -> Finish:
         """The account of what was done; the turn is over."""
@@ -146,7 +272,3 @@ class Turn:
 
     def _is_full(self) -> bool:
         return len(self.prompt) + self.count >= self.context_length
-
-
-def _delta(piece: Piece | None) -> list[Event]:
-    return [TextDelta(piece.text, piece.token_ids)] if piece else []

@@ -20,8 +20,9 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -54,13 +55,37 @@ LOAD_GUESS_S = 10.0
 """Told of a model that its server has not loaded: an 8B model from an SSD."""
 
 
+Get = Callable[[str, Any], Awaitable[Any]]
+"""Asks a server for a path below its root: GET, or POST of a JSON body that is not None. The
+decoded answer; raises ConnectionFailed, and ValueError for what is no JSON or no 200."""
+
+Lister = Callable[[Get], Awaitable[tuple[list[Listed], int]]]
+"""Lists a server's models, and its slots (0: not said). Raises what `Get` raises."""
+
+
 class UpstreamEngine:
     """`Engine` for the models of one OpenAI-compatible server."""
 
-    def __init__(self, url: str, model: str = "", slots: int = 8) -> None:
-        """`slots` is how many jobs the server is believed to run at once; it queues itself."""
-        self.name = f"upstream {url}"
-        self._client = HttpClient(url)
+    def __init__(
+        self,
+        url: str,
+        model: str = "",
+        slots: int = 8,
+        *,
+        name: str = "",
+        key: str = "",
+        lister: Lister | None = None,
+        refresh_s: float = REFRESH_S,
+        is_expected: bool = True,
+    ) -> None:
+        """`slots` is how many jobs the server is believed to run at once; it queues itself. `key`
+        goes to that server alone. `lister` is for servers that tell more than OpenAI's list;
+        `is_expected` False: that nobody is there is not worth a word."""
+        self.name = name or f"upstream {url}"
+        self._client = HttpClient(url, key)
+        self._lister = lister
+        self._refresh_s = refresh_s
+        self._is_expected = is_expected
         self._bases = _candidate_bases(urlsplit(url).path)
         self._base = self._bases[0]
         self._only = model
@@ -70,7 +95,7 @@ class UpstreamEngine:
         self._aliases: dict[str, str] = {}
         self._in_flight: Counter[str] = Counter()
         self._meters: defaultdict[str, SpeedMeter] = defaultdict(SpeedMeter)
-        self._trouble = ""
+        self._trouble = "" if is_expected else "nobody was there yet"
 
     async def start(self) -> None:
         """Returns after the first listing, whatever it said."""
@@ -125,7 +150,7 @@ class UpstreamEngine:
         if refusal is not None:
             yield [refusal]
             return
-        body = request_body(job, model_id)
+        body = request_body(job, self._listed[model_id].served_name or model_id)
         self._in_flight[model_id] += 1
         exchange = None
         try:
@@ -185,12 +210,15 @@ class UpstreamEngine:
 
     async def _refresh_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(self._refresh_s)
             self._client.sweep()
             await self._refresh()
 
     async def _refresh(self) -> None:
         """List the models again. A server that does not answer has none."""
+        if self._lister is not None:
+            await self._refresh_by(self._lister)
+            return
         trouble = ""
         for base in self._bases:
             try:
@@ -203,6 +231,26 @@ class UpstreamEngine:
             self._keep(listed, "")
             return
         self._keep([], trouble)
+
+    async def _refresh_by(self, lister: Lister) -> None:
+        try:
+            async with asyncio.timeout(LISTING_TIMEOUT_S):
+                listed, slots = await lister(self._ask)
+        except TimeoutError:
+            self._keep([], f"no list of models within {LISTING_TIMEOUT_S:.0f} s")
+        except (ConnectionFailed, ValueError) as error:
+            self._keep([], str(error))
+        else:
+            self._slots = slots or self._slots
+            self._keep(listed, "")
+
+    async def _ask(self, path: str, body: Any) -> Any:
+        """`Get` for this server."""
+        raw = await self._get(path, b"" if body is None else msgspec.json.encode(body))
+        try:
+            return msgspec.json.decode(raw)
+        except UnicodeDecodeError:
+            raise ValueError(f"its {path} is not UTF-8") from None
 
     async def _list(self, base: str) -> list[Listed]:
         """Raises ValueError where this is not a list of models, and ConnectionFailed."""
@@ -219,13 +267,13 @@ class UpstreamEngine:
             raise ValueError("its /models is not a list of models")
         return listed
 
-    async def _get(self, path: str) -> bytes:
-        exchange = await self._client.request("GET", path)
+    async def _get(self, path: str, body: bytes = b"") -> bytes:
+        exchange = await self._client.request("POST" if body else "GET", path, body)
         try:
-            body = await exchange.read_at_most(LISTING_MAX_BYTES)
+            answer = await exchange.read_at_most(LISTING_MAX_BYTES)
             if exchange.status != 200:
-                raise ValueError(failure_of_status(exchange.status, body, "").message)
-            return body
+                raise ValueError(failure_of_status(exchange.status, answer, "").message)
+            return answer
         finally:
             exchange.end()
 
@@ -239,9 +287,19 @@ class UpstreamEngine:
         }
         for gone in [model for model in self._meters if model not in self._listed]:
             del self._meters[gone]
-        if trouble != self._trouble:
-            self._trouble = trouble
+        self._say(trouble)
+
+    def _say(self, trouble: str) -> None:
+        """Once, when it changes; of a server that nobody expects, when it comes and goes."""
+        if trouble == self._trouble:
+            return
+        was, self._trouble = self._trouble, trouble
+        if self._is_expected:
             LOG.warning("%s: %s", self.name, trouble or "answers again")
+        elif not trouble:
+            LOG.info("%s: found, with %d models", self.name, len(self._listed))
+        elif not was:
+            LOG.info("%s: gone (%s)", self.name, trouble)
 
 
 def _candidate_bases(path: str) -> tuple[str, ...]:

@@ -13,18 +13,22 @@ a seed asks for the same answer twice, so its prompt is read anew.
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from meshd.engine import frames
 from meshd.engine.line import Line, open_line
-from meshd.engine.scheduler import Row, Scheduler
-from meshd.engine.turn import Turn, prepare
+from meshd.engine.scheduler import Placement, Row, Scheduler
+from meshd.engine.tool_calls import form_of
+from meshd.engine.turn import SKILLS, Turn, prefix_of, prepare, prepare_texts, reader_of, wants_form
 from protocol.errors import ProtocolError
-from protocol.jobs import Event, Failure
+from protocol.jobs import Event, Failure, Job
 
 if TYPE_CHECKING:
+    from meshd.engine.embedding import EmbeddingJob
     from meshd.engine.llamacpp import LlamaModel
 
 PASS_TARGET_S = 0.06
@@ -50,22 +54,30 @@ class Worker:
         self._turns: dict[int, Turn] = {}
         self._running: dict[int, Turn] = {}
         """Turns by slot."""
+        self._embeddings: deque[EmbeddingJob] = deque()
+        """As many as the daemon lets in: it bounds all that run or wait."""
         self._out: list[tuple[int, list[Event]]] = []
 
     def run_for_ever(self) -> None:
         """The main thread, once the model is loaded."""
         while True:
-            self._take_frames()
-            for placement in self._scheduler.place():
-                self._begin(placement.key, placement.slot, placement.reused)
-            rows = self._scheduler.plan()
-            if rows:
-                self._pass(rows)
-            self._flush()
+            self.step()
+
+    def step(self) -> None:
+        """Take in what came, make one pass, send what it gave. Sleeps while there is no work."""
+        self._take_frames()
+        for placement in self._scheduler.place():
+            self._begin(placement)
+        rows = self._scheduler.plan()
+        if rows:
+            self._pass(rows)
+        if self._embeddings:
+            self._embed()
+        self._flush()
 
     def _take_frames(self) -> None:
         received = self._line.received
-        if self._scheduler.is_idle:
+        if self._scheduler.is_idle and not self._embeddings:
             self._take(received.get())
         try:
             while True:
@@ -86,21 +98,79 @@ class Worker:
             failure = Failure("bad_request", f"the job is malformed: {error}", elsewhere=False)
             self._out.append((key, [failure]))
             return
-        prompt = prepare(job, self._model)
+        accept = self._accept_texts if job.kind == "embedding" else self._accept_turn
+        refusal = accept(key, job)
+        if refusal is not None:
+            self._out.append((key, [refusal]))
+
+    def _accept_turn(self, key: int, job: Job) -> Failure | None:
+        model = self._model
+        prompt = prepare(job, model, SKILLS)
         if isinstance(prompt, Failure):
-            self._out.append((key, [prompt]))
-            return
+            return prompt
         now = time.monotonic()
-        turn = Turn(key, job, prompt, self._model.context_length, arrived=now, placed=now)
+        turn = Turn(key, job, prompt, model.context_length, arrived=now, placed=now)
         if job.max_tokens == 0:
             self._out.append((key, [turn.finish("length", now)]))
-            return
-        self._turns[key] = turn
-        self._scheduler.submit(key, prompt, reuse=job.sampling.seed is None)
+            return None
+        turn.reader = reader_of(job, model)
+        failure = self._constrain(turn)
+        if failure is None:
+            self._turns[key] = turn
+            self._scheduler.submit(key, prompt, reuse=job.sampling.seed is None)
+        return failure
 
-    def _begin(self, key: int, slot: int, reused: int) -> None:
-        turn = self._turns[key]
-        if not self._model.trim(slot, reused):
+    def _constrain(self, turn: Turn) -> Failure | None:
+        """Give the turn its constraint, which knows what another machine already said."""
+        job, model = turn.job, self._model
+        if not wants_form(job):
+            return None
+        try:
+            from meshd.engine.grammar import GrammarError, constrain
+        except ImportError:
+            message = "this node lacks llguidance, which keeps answers to a given form"
+            return Failure("unsupported", message, elsewhere=True, param="response_format")
+        try:
+            turn.constraint = constrain(job, form_of(model.template.source), model.guidance())
+        except GrammarError as error:
+            return Failure("bad_request", str(error), elsewhere=False, param=error.param)
+        turn.constraint.take(prefix_of(job, model))
+        return None
+
+    def _accept_texts(self, key: int, job: Job) -> Failure | None:
+        from meshd.engine.embedding import EmbeddingError
+
+        texts = prepare_texts(job, self._model)
+        if isinstance(texts, Failure):
+            return texts
+        try:
+            self._embeddings.append(self._model.embed(key, texts))
+        except EmbeddingError as error:
+            return Failure("engine_failed", str(error), elsewhere=True)
+        return None
+
+    def _embed(self) -> None:
+        """One piece of the embedding job that came first."""
+        from meshd.engine.embedding import EmbeddingError
+
+        job = self._embeddings[0]
+        self._line.busy_since = time.monotonic()
+        try:
+            events = job.step()
+        except EmbeddingError as error:
+            events, job.is_over = [Failure("engine_failed", str(error), elsewhere=True)], True
+        finally:
+            self._line.busy_since = 0.0
+        if events:
+            self._out.append((job.key, events))
+        if job.is_over:
+            self._embeddings.popleft().close()
+
+    def _begin(self, placement: Placement) -> None:
+        turn, slot, reused = self._turns[placement.key], placement.slot, placement.reused
+        if placement.source >= 0:
+            self._model.copy(placement.source, slot, reused)
+        elif not self._model.trim(slot, reused):
             self._scheduler.forget(slot)
             reused = 0
         turn.cached = reused
@@ -112,6 +182,9 @@ class Worker:
         self._running[slot] = turn
 
     def _drop(self, key: int) -> None:
+        for embedding in [each for each in self._embeddings if each.key == key]:
+            self._embeddings.remove(embedding)
+            embedding.close()
         slot = self._scheduler.cancel(key)
         turn = self._turns.pop(key, None)
         if slot is not None:
@@ -136,21 +209,29 @@ class Worker:
             if not row.wants_output:
                 continue
             turn = self._running[row.slot]
-            token = model.sample(turn.sampler, next(outputs))
-            events = list(
-                turn.token(
-                    token,
-                    model.piece(token),
-                    is_end=model.is_end(token),
-                    now=time.monotonic(),
-                )
-            )
+            token, events = self._next(turn, next(outputs))
             if events:
-                self._out.append((turn.key, events))
+                self._out.append((turn.key, list(events)))
             if not turn.is_over:
                 scheduler.sampled(row.slot, token)
             else:
                 self._drop(turn.key)
+
+    def _next(self, turn: Turn, index: int) -> tuple[int, Sequence[Event]]:
+        """Choose the turn's next token from the output at `index`."""
+        model, constraint, logprob = self._model, turn.constraint, None
+        probable = model.logprobs(index) if turn.job.logprobs else None
+        if constraint is not None:
+            model.forbid(index, constraint.allowed())
+        token = model.sample(turn.sampler, index)
+        is_end = model.is_end(token)
+        if constraint is not None and not is_end:
+            constraint.take((token,))
+        if probable is not None:
+            logprob = model.describe(probable, token, turn.job.top_logprobs)
+        piece = model.piece(token) if turn.reader is None else model.marked_piece(token)
+        now = time.monotonic()
+        return token, turn.token(token, piece, is_end=is_end, now=now, logprob=logprob)
 
     def _abandon(self, why: str) -> None:
         """A pass failed: what the sequences hold is unknown, and nobody's answer can go on here."""
@@ -201,10 +282,18 @@ def _load(line: Line, path: Path, context: int, slots: int, threads: int) -> Wor
                 prompt_tps=prompt_tps,
                 generation_tps=generation_tps,
                 prefill_tokens=prefill,
+                capabilities=_capabilities(model),
             )
         )
     )
     return Worker(line, model, slots, prefill)
+
+
+def _capabilities(model: LlamaModel) -> tuple[str, ...]:
+    """What jobs this model can take. Tools need a template that offers them in a known form."""
+    template = model.template
+    tools = ("tools",) if template.takes_tools and form_of(template.source) else ()
+    return ("chat", "completion", "embedding", *tools)
 
 
 def _trial(model: LlamaModel) -> tuple[float, float]:

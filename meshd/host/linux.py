@@ -1,8 +1,8 @@
 """Reading a Linux machine: files under /proc and /sys, nothing started, nothing waited for.
 
 `root` stands before every path, so that a folder of recorded files can play another machine.
-Limits of a container or a unit (cgroup v2) count as the machine's own: a daemon that may use 4 GB
-has 4 GB. On cgroup v1 only the machine's figures are seen.
+Limits of a container or a unit (cgroup v2, or v1's memory controller) count as the machine's own: a
+daemon that may use 4 GB has 4 GB.
 """
 
 from __future__ import annotations
@@ -18,6 +18,20 @@ from meshd.host.gpu import amd_gpus, nvidia_gpus
 
 ZONES_MAX = 64
 """Thermal zones and power supplies read: more than any machine shows."""
+
+
+V2_FILES = (("memory.max", "memory.high"), "memory.current")
+V1_FILES = (("memory.limit_in_bytes",), "memory.usage_in_bytes")
+"""Of a cgroup: its limits, and what it uses. v1's soft limit is a wish and no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A cgroup with a memory controller: its limits, and what it uses."""
+
+    limits: tuple[Path, ...]
+    usage: Path
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +86,31 @@ class LinuxProbe:
         total, free = info.get("MemTotal", 0), info.get("MemAvailable", 0)
         stalls = [parse.memory_stall(self._text("proc/pressure/memory"))]
         for group in self._groups:
-            limits = [parse.cgroup_limit(_read(group / f"memory.{n}")) for n in ("max", "high")]
-            limit = min((number for number in limits if number is not None), default=None)
+            told = [parse.cgroup_limit(_read(file)) for file in group.limits]
+            limit = min((number for number in told if number is not None), default=None)
             if limit is None:
                 continue
-            used = parse.cgroup_limit(_read(group / "memory.current")) or 0
-            spare = parse.cgroup_reclaimable(_read(group / "memory.stat"))
+            used = parse.cgroup_limit(_read(group.usage)) or 0
+            spare = parse.cgroup_reclaimable(_read(group.folder / "memory.stat"))
             total, free = min(total, limit), min(free, max(0, limit - used + spare))
-            stalls.append(parse.memory_stall(_read(group / "memory.pressure")))
+            stalls.append(parse.memory_stall(_read(group.folder / "memory.pressure")))
         some, full = max(s.some_ratio for s in stalls), max(s.full_ratio for s in stalls)
         return _Memory(total, min(free, total), parse.Stall(some, full))
 
-    def _cgroups(self) -> Iterable[Path]:
-        path = parse.cgroup_path(self._text("proc/self/cgroup"))
-        if path is None:
-            return
-        top = self._root / "sys/fs/cgroup"
-        own = top / path.lstrip("/")
-        yield from (group for group in (own, *own.parents) if group.is_relative_to(top))
+    def _cgroups(self) -> Iterable[_Group]:
+        """This process's own group and all above it."""
+        text, top = self._text("proc/self/cgroup"), self._root / "sys/fs/cgroup"
+        kinds = (
+            (top, parse.cgroup_path(text), V2_FILES),
+            (top / "memory", parse.cgroup_v1_path(text), V1_FILES),
+        )
+        for mount, path, (limits, usage) in kinds:
+            if path is None:
+                continue
+            own = mount / path.lstrip("/")
+            for group in (own, *own.parents):
+                if group.is_relative_to(mount):
+                    yield _Group(tuple(group / each for each in limits), group / usage, group)
 
     def _cpu_ratio(self) -> float:
         """Since the last reading."""
@@ -110,6 +131,11 @@ class LinuxProbe:
 
     def _text(self, path: str) -> str:
         return _read(self._root / path)
+
+
+def anonymous_bytes(pid: int, root: Path = Path("/")) -> int | None:
+    """What a process holds for itself alone; None when it is gone."""
+    return parse.rss_anonymous(_read(root / f"proc/{pid}/status"))
 
 
 def _folders(parent: Path, pattern: str) -> list[Path]:

@@ -90,6 +90,12 @@ def cgroup_path(text: str) -> str | None:
     return found[1] if found else None
 
 
+def cgroup_v1_path(text: str) -> str | None:
+    """The path of the memory controller of cgroup v1 in `/proc/self/cgroup`."""
+    found = re.search(r"^\d+:(?:\w+,)*memory(?:,\w+)*:(/.*)$", text, re.MULTILINE)
+    return found[1] if found else None
+
+
 def cgroup_limit(text: str) -> int | None:
     """`memory.max` or `memory.high` in bytes; None for `max`, which is no limit."""
     word = text.strip()
@@ -97,9 +103,16 @@ def cgroup_limit(text: str) -> int | None:
 
 
 def cgroup_reclaimable(text: str) -> int:
-    """Bytes in `memory.stat` that the kernel gives back before a limit bites: clean file pages."""
-    found = re.search(r"^inactive_file (\d+)$", text, re.MULTILINE)
-    return int(found[1]) if found else 0
+    """Bytes in `memory.stat` that the kernel gives back before a limit bites: file pages, as in
+    MemAvailable. The `total_` lines of cgroup v1 count the groups below as well."""
+    pages = dict(re.findall(r"^(?:total_)?((?:in)?active_file) (\d+)$", text, re.MULTILINE))
+    return sum(int(number) for number in pages.values())
+
+
+def rss_anonymous(status: str) -> int | None:
+    """`/proc/PID/status`: bytes that a process holds for itself alone, file pages not counted."""
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
 
 
 @dataclass(frozen=True, slots=True)

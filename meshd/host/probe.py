@@ -22,6 +22,16 @@ def host_probe() -> HostProbe:
     return PlainProbe()
 
 
+def settled_bytes(pid: int) -> int | None:
+    """What a process has really taken of the memory that is available, file pages not counted;
+    None where this system does not say."""
+    if platform.system() == "Linux":
+        from meshd.host.linux import anonymous_bytes
+
+        return anonymous_bytes(pid)
+    return None
+
+
 class PlainProbe:
     """For systems without a reader: no memory is claimed, so nothing large is placed here."""
 

@@ -14,10 +14,10 @@ sockets. Three rules hold it together:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import zmq
 
@@ -35,6 +35,8 @@ from meshd.net.warden import Warden
 from protocol.messages import Endpoint
 from protocol.pairing import SPONSORS_MAX, Sponsor, Welcome
 from protocol.trust import TrustRecord
+
+T = TypeVar("T")
 
 LOOK_S = 0.5
 """How often it is looked whether the door has closed by itself, and who is alive."""
@@ -97,7 +99,7 @@ class Circle:
         self._on_notice = on_notice
         self._revoked = frozenset(vault.state.revoked)
         self._advertised = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.warden = Warden(
             identity.node_id,
             vault,
@@ -122,10 +124,10 @@ class Circle:
     def start(self) -> None:
         """Keep trust equal to the mesh's from now on."""
         loop = asyncio.get_running_loop()
-        self._tasks = [
+        self._tasks = {
             loop.create_task(self.warden.keep_watch(), name="warden"),
             loop.create_task(self._watch(), name="circle"),
-        ]
+        }
 
     async def close(self) -> None:
         """End every invitation and stop. Idempotent."""
@@ -177,9 +179,7 @@ class Circle:
         welcome: Welcome = await _refusing(
             partial(enter, invitation, places, self._identity.public_key, context=self._context)
         )
-        await _refusing(partial(self._vault.join, welcome))
-        self._revoked = frozenset(welcome.trust.revoked)
-        self._sockets.new_mesh(self._vault.mesh_key, welcome.sponsors)
+        await self._to_its_end(self._move(welcome))
         names = [sponsor.name for sponsor in welcome.sponsors]
         return {"mesh": welcome.trust.mesh, "sponsors": names}
 
@@ -187,7 +187,7 @@ class Circle:
         """See `meshd.core.ports.TrustDesk`."""
         node_id, name = self._find(node)
         try:
-            revocation = await self.warden.revoke(node_id)
+            revocation = await self._to_its_end(self.warden.revoke(node_id))
         except TrustError as error:
             raise TrustRefused(str(error)) from None
         return {
@@ -198,6 +198,18 @@ class Circle:
         }
 
     # What the parts need
+
+    async def _move(self, welcome: Welcome) -> None:
+        await _refusing(partial(self._vault.join, welcome))
+        self._revoked = frozenset(welcome.trust.revoked)
+        self._sockets.new_mesh(self._vault.mesh_key, welcome.sponsors)
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """A change of trust that has begun is finished, whether or not its asker still waits."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
 
     def _find(self, node: str) -> tuple[str, str]:
         """Id and name of the node that a person means. Raises TrustRefused."""

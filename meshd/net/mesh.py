@@ -75,9 +75,24 @@ class MeshNet:
         on_view: Callable[[MeshView], None],
     ) -> None:
         """Bind both sockets. Raises BindError."""
-        loop = asyncio.get_running_loop()
+        self.circle = self._made_circle()
+        self.relay = self._made_relay(answer)
+        self.control = self._made_control(on_view)
+        self.relay.bind()
+        self.control.bind()
+        self._opened = True
+        myself = Myself(
+            self.identity.node_id,
+            self._settings.name,
+            self.identity.public_key.hex(),
+            self.boot_id,
+            self.endpoints(),
+        )
+        self.control.start(membership(myself, time.monotonic()))
+
+    def _made_circle(self) -> Circle:
         mesh_port = self._settings.mesh_port
-        self.circle = Circle(
+        return Circle(
             self.identity,
             self._settings.name,
             self._vault,
@@ -89,7 +104,9 @@ class MeshNet:
             view=lambda: self.view,
             on_notice=self._on_notice,
         )
-        self.relay = Relay(
+
+    def _made_relay(self, answer: Callable[[str, Job], EventStream]) -> Relay:
+        return Relay(
             self.identity,
             self.label,
             self.boot_id,
@@ -101,8 +118,10 @@ class MeshNet:
             answer=answer,
             on_trust=self.circle.warden.answer,
         )
-        self.relay.bind()
-        self.control = ControlPlane(
+
+    def _made_control(self, on_view: Callable[[MeshView], None]) -> ControlPlane:
+        loop = asyncio.get_running_loop()
+        return ControlPlane(
             self.identity,
             self._vault.mesh_key,
             boot_id=self.boot_id,
@@ -116,16 +135,6 @@ class MeshNet:
             endpoints=self.endpoints,
             admit=self.circle.admits,
         )
-        self.control.bind()
-        self._opened = True
-        myself = Myself(
-            self.identity.node_id,
-            self._settings.name,
-            self.identity.public_key.hex(),
-            self.boot_id,
-            self.endpoints(),
-        )
-        self.control.start(membership(myself, time.monotonic()))
 
     async def start(self) -> None:
         """Serve forwarded jobs, knock at typed peers, and look for others."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from meshd.api.limits import DEFAULT, HttpLimits
 from meshd.api.server import HttpServer
-from meshd.core.ports import Answer, AnswerHead, Batch, RequestFailed
+from meshd.core.ports import Answer, AnswerHead, Batch, RequestFailed, TrustRefused
 from protocol.jobs import Failure, Finish, Job, TextDelta
 
 DONE = Finish("stop", 5, 2, cached_tokens=1)
@@ -84,6 +84,45 @@ class Scripted:
     def explain(self, job: Job) -> dict[str, Any]:
         self.jobs.append(job)
         return {"model": job.model, "kind": job.kind}
+
+
+class Desk:
+    """A trust desk that lets anybody in, or refuses everything with `refusal`."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
+        self.asked: list[tuple[Any, ...]] = []
+        self.open: list[dict[str, Any]] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    def _ask(self, *question: Any) -> None:
+        self.asked.append(question)
+        if self.refusal:
+            raise TrustRefused(self.refusal)
+
+    async def invite(self, *, token: bool) -> dict[str, Any]:
+        self._ask("invite", token)
+        kind, text = ("token", "meshd-join-abc") if token else ("code", "1234 5678")
+        self.open = [{"kind": kind, "expires_s": 119.5, "tries_left": 5}]
+        return {kind: text, "expires_s": 120.0, "door": 8790}
+
+    def invitations(self) -> dict[str, Any]:
+        self._ask("invitations")
+        return {"door": 8790 if self.open else None, "invitations": self.open}
+
+    async def withdraw(self) -> None:
+        self._ask("withdraw")
+        self.open = []
+
+    async def join(self, code: str, at: str | None) -> dict[str, Any]:
+        self._ask("join", code, at)
+        await self.go.wait()
+        return {"mesh": "0f0f0f0f", "sponsors": ["attic"]}
+
+    async def revoke(self, node: str) -> dict[str, Any]:
+        self._ask("revoke", node)
+        return {"node": node, "told": ["desk"], "silent": ["shed"], "epoch": 1}
 
 
 @asynccontextmanager

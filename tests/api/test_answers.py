@@ -8,7 +8,7 @@ from meshd.api.answers import Answers, Stream
 from meshd.api.errors import ApiError
 from meshd.api.paths import Found, Route
 from meshd.api.replies import Reply
-from protocol.jobs import Failure, TextDelta
+from protocol.jobs import Failure, TextDelta, Vector
 from tests.api.scripted import CHAT, DONE, Scripted, chat
 
 FULL = Failure("overloaded", "full", elsewhere=True, retry_after_s=4)
@@ -107,6 +107,23 @@ async def test_explain_takes_a_chat_or_a_prompt(body, kind):
 async def test_what_can_be_read(route, says):
     """One line each."""
     assert says in (await ask(Scripted(), route)).body
+
+
+async def test_texts_become_vectors():
+    """In one reply, with who answered."""
+    gateway = Scripted([[Vector(0, b"\0\0\0?")], [DONE]])
+    reply = await ask(gateway, Route.EMBEDDING, b'{"model":"tiny","input":"a"}')
+    assert json.loads(reply.body)["data"][0]["embedding"] == [0.5]
+    assert "x-mesh-node: attic" in reply.lines
+    assert gateway.jobs[0].inputs == ("a",)
+
+
+async def test_embeddings_that_fail_late_are_a_status():
+    """Their events are closed all the same."""
+    gateway = Scripted([[FULL]])
+    reply = await ask(gateway, Route.EMBEDDING, b'{"model":"tiny","input":"a"}')
+    assert reply.status == 503
+    assert gateway.closed.is_set()
 
 
 async def test_one_model_is_read_by_its_alias():

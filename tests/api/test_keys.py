@@ -6,13 +6,23 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from meshd.api import keys as api_keys
-from meshd.api.keys import KEYS_FILE, KEYS_MAX, KeysError, KeyStore, add_key, list_keys, remove_key
+from meshd.api.keys import (
+    KEYS_FILE,
+    KEYS_MAX,
+    KeysError,
+    KeyStore,
+    add_key,
+    door_keys,
+    list_keys,
+    remove_key,
+)
 
 TODAY = "2026-01-31"
 
@@ -193,3 +203,35 @@ def test_a_full_disk_leaves_the_old_keys(tmp_path: Path, monkeypatch: pytest.Mon
         add_key(tmp_path, "bert", TODAY)
     assert KeyStore(tmp_path).person_of(key) == "anna"
     assert [path.name for path in tmp_path.iterdir()] == [KEYS_FILE]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_loopback_asks_for_no_key(tmp_path: Path, host: str) -> None:
+    """Whether there are keys or not: who comes that way is taken for the owner."""
+    assert door_keys(host, tmp_path) is None
+    add_key(tmp_path, "anna", TODAY)
+    assert door_keys(host, tmp_path) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "attic"])
+def test_a_wider_door_needs_a_key_to_open(tmp_path: Path, host: str) -> None:
+    """And stays shut to everybody when the last key is taken back."""
+    with pytest.raises(KeysError, match=rf"{host} would .* `meshctl keys add NAME --state-dir"):
+        door_keys(host, tmp_path)
+    key = add_key(tmp_path, "anna", TODAY)
+    store = door_keys(host, tmp_path)
+    assert store is not None
+    assert store.allows(key)
+    remove_key(tmp_path, "anna")
+    store.refresh()
+    assert not store.allows(key)
+    assert not store.allows(None)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
+def test_root_makes_the_file_for_the_owner_of_its_folder(tmp_path: Path) -> None:
+    """A service's user must be able to read what `sudo meshctl keys add` wrote."""
+    os.chown(tmp_path, 12_345, 12_346)
+    add_key(tmp_path, "anna", TODAY)
+    made = (tmp_path / KEYS_FILE).stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (12_345, 12_346, 0o600)

@@ -3,7 +3,7 @@
 import pytest
 
 from meshd.api.errors import ApiError
-from meshd.api.origin import check_host, check_origin, cors_lines
+from meshd.api.origin import check_host, check_origin, check_owner, cors_lines
 
 OWN = frozenset({"attic", "mesh.example.org"})
 
@@ -101,3 +101,51 @@ def test_a_page_is_told_that_it_may_read():
     assert lines[0] == "access-control-allow-origin: http://localhost:%C3%A9"
     assert lines[1] == "vary: origin"
     assert "x-mesh-node" in lines[2]
+
+
+HERE = "127.0.0.1"
+LOCAL = {"host": "127.0.0.1:8787"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "remote", "vouched"),
+    [
+        (LOCAL, HERE, False),
+        (LOCAL, "::1", False),
+        ({}, HERE, False),
+        ({"host": "localhost:8787"}, HERE, False),
+        (LOCAL | {"origin": "http://127.0.0.1:8787"}, HERE, False),
+        ({"host": "attic.local:8787"}, "192.168.1.9", True),
+        ({"host": "attic.local", "origin": "http://attic.local"}, "192.168.1.9", True),
+        ({"host": "attic", "x-forwarded-for": "10.0.0.1"}, HERE, True),
+    ],
+)
+def test_the_owner_asks_from_here_or_with_a_key(headers, remote, vouched):
+    """Over loopback by an address or `localhost`; or vouched for by a key, from anywhere."""
+    check_owner(headers, remote, vouched=vouched)
+
+
+@pytest.mark.parametrize(
+    ("headers", "remote", "vouched", "why"),
+    [
+        (LOCAL, "192.168.1.9", False, "192.168.1.9 is another machine"),
+        (LOCAL, None, False, "another machine"),
+        (LOCAL, "", False, "another machine"),
+        (LOCAL | {"x-forwarded-for": "10.0.0.1"}, HERE, False, "a proxy"),
+        (LOCAL | {"via": "1.1 x"}, HERE, False, "a proxy"),
+        ({"host": "evil.local:8787"}, HERE, False, "not 'evil.local:8787'"),
+        ({"host": "evil.local", "origin": "http://evil.local"}, HERE, False, "not 'evil.local'"),
+        (LOCAL | {"origin": "http://localhost:3000"}, HERE, False, "localhost:3000"),
+        (LOCAL | {"origin": "http://127.0.0.1:3000"}, HERE, True, "127.0.0.1:3000"),
+        (LOCAL | {"origin": "app://obsidian.md"}, HERE, False, "obsidian"),
+        (LOCAL | {"origin": "file://"}, HERE, True, "file://"),
+        (LOCAL | {"origin": "null"}, HERE, True, "null"),
+        ({"origin": "http://"}, HERE, True, "http://"),
+    ],
+)
+def test_nobody_else_asks_who_may_be_in_the_mesh(headers, remote, vouched, why):
+    """Not other machines, not proxies, no name that can be rebound, and no page but our own."""
+    with pytest.raises(ApiError) as caught:
+        check_owner(headers, remote, vouched=vouched)
+    assert (caught.value.status, caught.value.code) == (403, "owner_only")
+    assert why in caught.value.message

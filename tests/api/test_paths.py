@@ -38,6 +38,11 @@ def test_every_spelling_of_a_path_finds_its_route(path):
         ("GET", "/mesh/v1/status", Route.STATUS),
         ("GET", "/mesh/v1/members/", Route.MEMBERS),
         ("POST", "/mesh/v1/explain", Route.EXPLAIN),
+        ("POST", "/mesh/v1/pair", Route.INVITE),
+        ("GET", "/mesh/v1/pair", Route.INVITATIONS),
+        ("DELETE", "/mesh/v1/pair/", Route.WITHDRAW),
+        ("POST", "/mesh/v1/join", Route.JOIN),
+        ("POST", "/mesh/v1/revoke?x", Route.REVOKE),
     ],
 )
 def test_every_route_is_found(method, path, route):
@@ -75,6 +80,8 @@ def test_an_unknown_path_is_a_404_that_names_it(path):
         ("GET", "/v1/chat/completions", "POST, OPTIONS"),
         ("POST", "/health", "GET, HEAD, OPTIONS"),
         ("DELETE", "/v1/models/x", "GET, HEAD, OPTIONS"),
+        ("PUT", "/mesh/v1/pair", "GET, HEAD, POST, DELETE, OPTIONS"),
+        ("GET", "/mesh/v1/revoke", "POST, OPTIONS"),
     ],
 )
 def test_a_wrong_method_is_told_the_right_ones(method, path, allow):

@@ -173,7 +173,7 @@ async def test_a_body_with_a_wrong_content_type_is_read(server):
         ("GET /v1/models/nope", b"", 404, "model_not_found"),
         ("GET /v1/chat/completions", b"", 405, "method_not_allowed"),
         ("CONNECT evil.com:443", b"", 404, "unknown_url"),
-        ("POST /v1/embeddings", b"{}", 400, "unsupported"),
+        ("POST /v1/embeddings", b"{}", 400, "missing_required_parameter"),
         ("GET /health\norigin: https://evil.com", b"", 403, "origin_not_allowed"),
         ("POST /v1/chat/completions\ncontent-encoding: gzip", b"x", 415, "unsupported_encoding"),
     ],

@@ -28,13 +28,34 @@ async def test_a_taken_port_is_one_clear_line():
 async def test_an_address_of_another_machine_is_one_clear_line():
     """TEST-NET-1 is nobody's."""
     with pytest.raises(BindError, match=r"192\.0\.2\.1:0: .*must be one of this machine's"):
-        await HttpServer(Scripted(), host="192.0.2.1", port=0).start()
+        await HttpServer(Scripted(), host="192.0.2.1", port=0, auth=bool).start()
 
 
 async def test_a_name_that_does_not_resolve_is_one_clear_line():
     """`.invalid` never does."""
-    with pytest.raises(BindError, match=r"nowhere\.invalid"):
-        await HttpServer(Scripted(), host="nowhere.invalid", port=0).start()
+    with pytest.raises(BindError, match=r"cannot listen on nowhere\.invalid"):
+        await HttpServer(Scripted(), host="nowhere.invalid", port=0, auth=bool).start()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "attic"])
+async def test_without_keys_only_loopback_is_served(host):
+    """Whoever builds the server cannot forget it: nothing is bound."""
+    with pytest.raises(BindError, match=r"without API keys.*meshctl keys add"):
+        await HttpServer(Scripted(), host=host, port=0).start()
+
+
+async def test_with_keys_every_question_needs_one():
+    """From this machine too; only that something runs here may be known without."""
+    key_one = {"host": "0.0.0.0", "auth": lambda key: key == "mk-1"}
+    async with serving(Scripted(), **key_one) as server, line(server) as client:
+        client.send("GET /v1/models")
+        refused = await client.error()
+        client.send("GET /v1/models\nauthorization: Bearer mk-1")
+        allowed = await client.reply()
+        client.send("GET /health")
+        public = await client.reply()
+    assert (refused[0], refused[1]["code"]) == (401, "invalid_api_key")
+    assert (allowed[0], public[0]) == (200, 200)
 
 
 async def test_the_text_at_the_root_says_where_to_look():

@@ -151,12 +151,23 @@ def degraded() -> dict[str, Any]:
 
 @dataclass
 class Daemon:
-    """Answers with `bodies`, or with `status` and an error; keeps what it was asked."""
+    """Answers with `bodies`, or with `status` and an error; keeps what it was asked.
+
+    A body is under its path, or under "METHOD path"; of a list each question gets the next one, and
+    the last one stays.
+    """
 
     bodies: Mapping[str, Any]
     status: int = 200
     asked: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
     url: str = ""
+
+    def body(self, method: str, path: str) -> Any:
+        """What is said to a question now."""
+        said = self.bodies.get(f"{method} {path}", self.bodies.get(path))
+        if isinstance(said, list):
+            return said.pop(0) if len(said) > 1 else said[0]
+        return {"error": {"message": "said the daemon"}} if said is None else said
 
 
 def _handler(daemon: Daemon) -> type[BaseHTTPRequestHandler]:
@@ -167,9 +178,12 @@ def _handler(daemon: Daemon) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
+        def do_DELETE(self) -> None:
+            self._answer(None)
+
         def _answer(self, question: Any) -> None:
             daemon.asked.append((self.path, dict(self.headers), question))
-            body = daemon.bodies.get(self.path, {"error": {"message": "said the daemon"}})
+            body = daemon.body(self.command, self.path)
             raw = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(daemon.status)
             self.send_header("Content-Length", str(len(raw)))

@@ -68,11 +68,25 @@ def test_peers_are_the_others_and_why_they_are_so(degraded: dict[str, Any]) -> N
     assert "no answer to 4 probes" in row(lines, "attic")
 
 
+def test_wide_peers_show_all_that_is_known_of_each(degraded: dict[str, Any]) -> None:
+    """State, address in use, round trip, ages, last change and why; then how it is known."""
+    lines = peers_lines(degraded["/mesh/v1/members"], SCREEN, url=URL, wide=True)
+    assert lines[0].split() == [
+        *("NODE", "STATE", "ADDRESS", "RTT", "HEARD", "CHANGED", "WHY", "AGE"),
+        *("INCARNATION", "ENDPOINTS", "ID"),
+    ]
+    assert row(lines, "attic").split() == [
+        *("attic", "dead", "192.168.1.20:8788", "0.4", "ms", "800", "ms", "60", "s"),
+        *("no", "answer", "to", "4", "probes", "1", "s", "1700000000000"),
+        *("192.168.1.20:8788", "61747469630000000000000000000000"),
+    ]
+
+
 def test_a_node_alone_is_told_how_to_find_others(healthy: dict[str, Any]) -> None:
     """Rather than an empty table."""
     body = healthy["/mesh/v1/members"]
     body["members"] = body["members"][:1]
-    assert "is alone" in peers_lines(body, SCREEN, url=URL)[0]
+    assert "is alone; `meshctl pair`" in peers_lines(body, SCREEN, url=URL)[0]
 
 
 def test_models_say_who_has_them(healthy: dict[str, Any]) -> None:

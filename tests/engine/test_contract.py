@@ -1,7 +1,7 @@
-"""What every engine owes its callers: one suite for emulated, llama.cpp and adopted servers.
+"""What every engine owes its callers: one suite for emulated, llama.cpp, MLX and adopted servers.
 
-The llama.cpp engine runs the real SmolLM2 in a real worker process; the adopted server is a real
-HTTP server on loopback.
+The llama.cpp engine runs the real SmolLM2 in a real worker process, and MLX a cut-down one; the
+adopted server is a real HTTP server on loopback.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import pytest_asyncio
 
 from meshd.engine.bundled import bundled_gguf
 from meshd.engine.emulated import EmulatedEngine
+from meshd.engine.mlx import MlxEngine
 from meshd.engine.spec import EmulatedSpec
-from meshd.engine.supervisor import LlamaEngine, LlamaOptions
+from meshd.engine.supervisor import LlamaEngine, LlamaOptions, WorkerOptions
 from meshd.engine.upstream import UpstreamEngine
 from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta
+from tests.engine.mlx_folder import small_mlx_folder
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -36,12 +38,17 @@ async def _llamacpp(_stack, _server):
     return LlamaEngine(bundled_gguf(), options)
 
 
+async def _mlx(_stack, _server):
+    options = WorkerOptions(context=1024, slots=SLOTS, model_id="contract")
+    return MlxEngine(await asyncio.to_thread(small_mlx_folder), options)
+
+
 async def _upstream(stack, server):
     serving = await stack.enter_async_context(server(EmulatedEngine(FAST)).serving())
     return UpstreamEngine(serving.url, slots=SLOTS)
 
 
-KINDS = {"emulated": _emulated, "llamacpp": _llamacpp, "upstream": _upstream}
+KINDS = {"emulated": _emulated, "llamacpp": _llamacpp, "mlx": _mlx, "upstream": _upstream}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)

@@ -10,6 +10,7 @@ import pytest
 from meshd.core.ports import EngineError
 from meshd.engine.factory import build
 from meshd.engine.spec import parse
+from tests.engine.mlx_folder import needs_mlx
 
 
 @pytest.mark.parametrize(
@@ -26,10 +27,18 @@ def test_each_kind_is_built(spec, name):
     assert build(parse(spec)).name == name
 
 
-def test_a_kind_that_is_not_there_yet_says_so():
-    """With what to use instead."""
-    with pytest.raises(EngineError, match="llamacpp:PATH"):
-        build(parse("mlx:/models/x"))
+@needs_mlx
+def test_an_mlx_folder_is_built_where_mlx_is_installed():
+    """As lazily as every other kind."""
+    assert build(parse("mlx:/models/x")).name == "mlx"
+
+
+@pytest.mark.parametrize(("spec", "extra"), [("llamacpp:x.gguf", "llama"), ("mlx:x", "mlx")])
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, spec, extra):
+    """Before anything is started."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(EngineError, match=f"the extra `{extra}`"):
+        build(parse(spec))
 
 
 def test_the_daemon_never_imports_llama_cpp_or_numpy():

@@ -36,7 +36,7 @@ def test_the_events_of_all_streams_share_a_frame():
 def test_facts_arrive_as_they_were_sent():
     """What the worker learnt from the model."""
     facts = WorkerFacts(4096, 4, 1.5, 300.0, 90.0, 64)
-    assert WorkerFacts(*unframed(frames.ready_frame(facts))[1:]) == facts
+    assert frames.read_facts(unframed(frames.ready_frame(facts))) == facts
 
 
 def test_a_job_that_cannot_be_expressed_is_refused_by_its_sender():

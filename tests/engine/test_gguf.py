@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from meshd.core.ports import EngineError
 from meshd.engine.bundled import bundled_gguf
 from meshd.engine.gguf import inspect
+from tests.engine import modelfiles
 
 U32, STRING, ARRAY = 4, 8, 9
 
@@ -122,3 +123,28 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, garbage):
     path.write_bytes(gguf([], count=3) + garbage)
     with suppress(EngineError):
         assert inspect(path).size_bytes == path.stat().st_size
+
+
+def test_the_bundled_models_shape_is_read_whole():
+    """30 layers of 576 numbers, 3 of 9 heads with keys of 64: what its memory depends on."""
+    shape = inspect(bundled_gguf()).shape
+    assert (shape.layers, shape.width, shape.kv_heads) == (30, 576, 90)
+    assert (shape.key_length, shape.value_length, shape.vocabulary) == (64, 64, 49_152)
+
+
+def test_heads_that_differ_by_layer_are_summed(tmp_path):
+    """Hybrid models have layers without a cache."""
+    said = {"llama_block_count": 4, "llama_attention.head_count_kv": [8, 0, 0, 8]}
+    shape = inspect(modelfiles.write(tmp_path / "m.gguf", **said)).shape
+    assert shape.kv_heads == 16
+
+
+def test_the_template_behind_the_vocabulary_is_found(tmp_path):
+    """However long the vocabulary: it is hopped over, a block at a time."""
+    said = {
+        "tokenizer_ggml.tokens": [f"token {number}" * 9 for number in range(20_000)],
+        "tokenizer_chat_template": "{{ messages }}",
+    }
+    head = inspect(modelfiles.write(tmp_path / "m.gguf", **said))
+    assert head.template == "{{ messages }}"
+    assert head.shape.vocabulary == 20_000

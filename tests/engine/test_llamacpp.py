@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
+from meshd.core.routing.prefix import cached_ratio, cuts_of
 from meshd.engine.bundled import bundled_gguf
 from meshd.engine.supervisor import LlamaEngine, LlamaOptions
 from protocol.jobs import Finish, Job, Sampling, TextDelta
@@ -152,3 +153,18 @@ async def test_the_record_tells_context_and_file(engine):
     assert (record.context_length, record.quantisation) == (512, "Q4_1")
     assert record.size_bytes > 90_000_000
     assert record.fingerprint.startswith("gguf-")
+
+
+async def test_the_engine_tells_which_conversation_it_holds(engine, answer):
+    """So that the next turn can be sent here, without telling what was said."""
+    await answer(engine, QUESTION)
+    later = replace(QUESTION, messages=(*QUESTION.messages, {"role": "user", "content": "?"}))
+    digest = engine.cached_prefixes("m")
+    assert 0 < cached_ratio(digest, cuts_of(later)) < 1
+    assert engine.cached_prefixes("another") == b""
+
+
+async def test_a_model_can_do_what_its_template_lets_it(engine):
+    """SmolLM2's has no place for tools."""
+    (record,) = engine.models()
+    assert record.capabilities == ("chat", "completion", "embedding")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.engine.scheduler import Placement, Row, Scheduler, common_prefix
+from meshd.engine.scheduler import SHARE_MIN_TOKENS, Placement, Row, Scheduler, common_prefix
 
 
 def begin(scheduler: Scheduler, key: int, prompt: list[int], **options) -> Placement:
@@ -87,6 +87,29 @@ def test_a_turn_continues_where_the_last_one_left():
     second = begin(scheduler, 2, [1, 2, 3, 7, 8, 9])
     assert (second.slot, second.reused) == (first.slot, 4)
     assert scheduler.plan() == [Row(0, [8, 9], 4, wants_output=True)]
+
+
+def test_a_long_beginning_is_copied_from_another_slot():
+    """Even while that one runs; the copy is the new slot's to change."""
+    scheduler = Scheduler(2, 1_000)
+    shared = list(range(SHARE_MIN_TOKENS))
+    begin(scheduler, 1, [*shared, 5])
+    step(scheduler)
+    placement = begin(scheduler, 2, [*shared, 6, 6])
+    assert placement == Placement(2, 1, SHARE_MIN_TOKENS, source=0)
+    assert scheduler.plan()[-1] == Row(1, [6, 6], SHARE_MIN_TOKENS, wants_output=True)
+    step(scheduler)
+    scheduler.finish(0)
+    assert begin(scheduler, 3, [*shared, 5, 7, 8]).slot == 0
+
+
+def test_a_short_beginning_is_not_worth_a_copy():
+    """Reading it costs less."""
+    scheduler = Scheduler(2, 1_000)
+    shared = list(range(SHARE_MIN_TOKENS - 1))
+    begin(scheduler, 1, [*shared, 5])
+    step(scheduler)
+    assert begin(scheduler, 2, [*shared, 6]) == Placement(2, 1, 0)
 
 
 def test_the_last_prompt_token_is_always_read_again():

@@ -24,6 +24,7 @@ from meshd.engine.spec import (
         ),
         ("llamacpp:/m/one, two.gguf", LlamaSpec("/m/one, two.gguf")),
         ("mlx:/m/folder", MlxSpec("/m/folder")),
+        ("mlx:/m/a,ctx=99,slots=2,model=m", MlxSpec("/m/a", ctx=99, slots=2, model="m")),
         ("openai:http://127.0.0.1:11434/", UpstreamSpec("http://127.0.0.1:11434")),
         (
             "openai:https://box/v1,model=org/m:7b,slots=3",
@@ -65,7 +66,7 @@ def test_a_spec_says_what_to_run(text, expected):
         ("llamacpp:x,context=1", "unknown key 'context' (known keys: ctx, slots, threads, model)"),
         ("llamacpp:x,slots=0", "slots=0: must be a whole number from 1 to 256"),
         ("llamacpp:x,slots=2,slots=3", "slots is given twice"),
-        ("mlx:x,ctx=1", "(it takes no keys)"),
+        ("mlx:x,threads=1", "unknown key 'threads' (known keys: ctx, slots, model)"),
         ("openai:127.0.0.1:80", "must begin with http:// or https://"),
         ("openai:http://", "must begin with http:// or https://"),
         ("emulated:fast", "'fast' is not key=value"),

@@ -99,3 +99,64 @@ def test_a_template_that_refuses_or_misbehaves_is_an_error_of_the_request(templa
     """A template comes out of a downloaded file: it runs in a sandbox and cannot crash us."""
     with pytest.raises(ChatError, match="chat template refuses"):
         jinja(template).render([USER])
+
+
+TOOLS = [{"type": "function", "function": {"name": "clock"}}]
+TOOLED = (
+    "{% if tools %}{{ tools | tojson }} {% endif %}{% for message in messages %}"
+    "{% if message.role == 'ping' %}{% break %}{% endif %}"
+    "[{{ message.role }}] {{ message.content }}"
+    "{% for call in message.tool_calls %}({{ call.function.arguments | tojson }}){% endfor %}"
+    "{% endfor %}"
+)
+
+
+def test_tools_are_offered_as_the_template_says():
+    """Also where llama.cpp knows the template: its own renderer knows no tools."""
+    text = ChatTemplate(TOOLED, knows_all, {}).render([USER], TOOLS)
+    assert text == '[{"type": "function", "function": {"name": "clock"}}] [user] hi'
+
+
+def test_without_tools_a_known_template_stays_with_llama_cpp():
+    """Nothing changes for those who do not use them."""
+    assert ChatTemplate(TOOLED, knows_all, {}).render([USER]).endswith("[(b'user', b'hi')]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [('{"city": "Köln <1>"}', '({"city": "Köln <1>"})'), ("no json", '("no json")')],
+)
+def test_earlier_calls_come_back_as_objects(arguments, shown):
+    """A template prints them as JSON, which a text would be twice; nothing is escaped for HTML."""
+    call = {"id": "a", "function": {"name": "f", "arguments": arguments}}
+    turns = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    turns.append({"role": "tool", "tool_call_id": "a", "name": "f", "content": "7"})
+    text = jinja(TOOLED).render(turns)
+    assert text == f"[assistant] {shown}[tool] 7"
+
+
+@pytest.mark.parametrize(
+    ("template", "takes"), [(TOOLED, True), (JINJA, False), ("{{ tools", False), (None, False)]
+)
+def test_a_template_takes_tools_when_it_reads_them(template, takes):
+    """Its words alone do not count, nor does a broken one."""
+    assert ChatTemplate(template, knows_all, {}).takes_tools == takes
+
+
+def test_tools_are_refused_where_there_is_no_place_for_them():
+    """Dropping them would answer another question."""
+    with pytest.raises(ChatError, match="no place for tools") as caught:
+        jinja().render([USER], TOOLS)
+    assert caught.value.param == "tools"
+
+
+@pytest.mark.parametrize("call", ["f", {}, {"function": {"name": 7}}])
+def test_an_earlier_call_without_a_name_is_refused(call):
+    """With its place in the conversation."""
+    with pytest.raises(ChatError, match=r"messages\[0\]\.tool_calls\[0\]"):
+        jinja(TOOLED).render([{"role": "assistant", "tool_calls": [call]}])
+
+
+def test_a_template_may_ask_for_the_date():
+    """Some models were trained with it in front of them."""
+    assert jinja("{{ strftime_now('%Y') }}").render([USER]).isdigit()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from meshd.engine.template import ChatTemplate
+from meshd.engine.tool_calls import HERMES, ToolReader
 from meshd.engine.turn import Turn, prepare
 from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta
 
@@ -112,6 +114,34 @@ def test_an_answer_ends_at_a_stop_string():
     assert made.token(104, b"h", is_end=False, now=4.0) == []
     (finish,) = made.token(104, b"h", is_end=False, now=4.0)
     assert (finish.reason, finish.completion_tokens) == ("stop", 2)
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_an_answer_ends_when_its_form_is_complete(is_over):
+    """Nothing may follow a whole object, so no pass is spent on its end."""
+    made = turn()
+    made.constraint = SimpleNamespace(is_over=is_over)
+    events = made.token(125, b"}", is_end=False, now=4.0)
+    assert made.is_over == is_over
+    assert events[0] == TextDelta("}", (125,))
+
+
+def test_a_call_is_the_reason_of_the_end():
+    """What is no text is not shown as text; ids are not shown where text may be taken away."""
+    made = turn()
+    made.reader = ToolReader(HERMES, ["f"], "r")
+    shown = made.token(1, b'ok <tool_call>{"name": "f"}</tool_call>', is_end=False, now=4.0)
+    finish = made.token(0, b"", is_end=True, now=5.0)[-1]
+    assert shown[0] == TextDelta("ok ")
+    assert (shown[1].name, finish.reason) == ("f", "tool_calls")
+
+
+def test_logprobs_leave_with_their_tokens():
+    """Half a character waits, and its entry with it."""
+    made = turn()
+    assert made.token(1, b"\xc3", is_end=False, now=4.0, logprob={"n": 1}) == []
+    (delta,) = made.token(2, b"\xa4", is_end=False, now=4.0, logprob={"n": 2})
+    assert delta == TextDelta("ä", (1, 2), [{"n": 1}, {"n": 2}])
 
 
 def test_text_that_was_held_back_is_shown_at_the_end():

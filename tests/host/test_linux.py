@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meshd.core.ports import HostReading
-from meshd.host.linux import LinuxProbe
+from meshd.host.linux import LinuxProbe, anonymous_bytes
 
 MEBIBYTE = 1024**2
 
@@ -96,3 +96,32 @@ def test_this_machine_can_be_read() -> None:
     assert reading.pressure in {"normal", "warn", "critical"}
     assert 0.0 <= reading.cpu_ratio <= 1.0
     assert probe.facts() is probe.facts()
+
+
+def test_a_limit_of_cgroup_v1_is_the_machines_size(tmp_path: Path) -> None:
+    """Older systems, and containers on them; the huge number above it is no limit."""
+    top = "sys/fs/cgroup/memory"
+    probe = machine(
+        tmp_path,
+        {
+            "proc/meminfo": "MemTotal: 16000000 kB\nMemAvailable: 9000000 kB\n",
+            "proc/self/cgroup": "8:pids:/\n4:cpu,memory:/box\n0::/\n",
+            f"{top}/memory.limit_in_bytes": "9223372036854771712\n",
+            f"{top}/box/memory.limit_in_bytes": f"{1536 * MEBIBYTE}\n",
+            f"{top}/box/memory.usage_in_bytes": f"{1024 * MEBIBYTE}\n",
+            f"{top}/box/memory.stat": (
+                f"inactive_file 1\ntotal_inactive_file {100 * MEBIBYTE}\n"
+                f"total_active_file {200 * MEBIBYTE}\n"
+            ),
+        },
+    )
+    reading = probe.read()
+    assert reading.memory_total_bytes == 1536 * MEBIBYTE
+    assert reading.memory_available_bytes == 812 * MEBIBYTE
+
+
+def test_what_a_process_holds_for_itself_is_read(tmp_path: Path) -> None:
+    """Its mapped files are not counted; of one that is gone nothing is known."""
+    machine(tmp_path, {"proc/7/status": "VmRSS:\t  900 kB\nRssAnon:\t  600 kB\n"})
+    assert anonymous_bytes(7, tmp_path) == 600 * 1024
+    assert anonymous_bytes(8, tmp_path) is None

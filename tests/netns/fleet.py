@@ -24,6 +24,9 @@ MESH_PORT = 18_788
 HTTP = f"127.0.0.1:{HTTP_PORT}"
 MESH = f"0.0.0.0:{MESH_PORT}"
 
+START_LIMIT_S = 60.0
+"""Ten Pythons that start at once on two cores which others use too."""
+
 WHOLE_LIMIT_S = 30.0
 """Until a fleet that starts or was repaired is whole: a loaded machine starts one in three
 seconds, ten of them in fifteen."""
@@ -107,7 +110,7 @@ class Fleet:
         for name in names:
             self.nodes[name].start(http=HTTP, mesh=MESH)
         for name in names:
-            self.nodes[name].wait_ready()
+            self.nodes[name].wait_ready(START_LIMIT_S)
 
     def kill(self, *names: str) -> float:
         """kill -9 to these, as close together as can be; when the first was sent."""

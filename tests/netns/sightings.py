@@ -36,6 +36,12 @@ class Sightings:
             self.heard_at[observer] = at
             self.news.notify_all()
 
+    def forget(self, observer: str) -> None:
+        """The observer's process was replaced: what it says next is all new."""
+        with self.news:
+            self.states.pop(observer, None)
+            self.heard_at.pop(observer, None)
+
     def wait(self, claim: Callable[[], object], limit_s: float, what: str) -> float:
         """Block until the claim holds, asked after each sighting; seconds waited."""
         started = time.monotonic()

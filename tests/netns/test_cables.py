@@ -4,11 +4,12 @@ import time
 
 import pytest
 
+from tests.e2e.daemons import wait_until
 from tests.netns.fleet import row
 from tests.netns.length import length
 from tests.netns.networks import apart, no_way
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 SILENT_LIMIT_S = 2.5
 """A silent host among ten is seen by all after 1.2 s at the median, 2.5 s at most."""
@@ -80,15 +81,22 @@ def test_two_that_cannot_reach_each_other_stay_members_and_requests_go_round(fle
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_halves_that_were_apart_are_whole_again_within_five_seconds(fleet):
-    """Three and three, 10 s apart (60 s with SCENARIOS=full), each half whole in itself."""
+    """Three and three, 10 s apart: nobody is dead to its own half, and all find each other again.
+
+    With SCENARIOS=full 60 s, after which each half holds all of the other for dead. (Half a mesh
+    doubts its own network first, and with three judges a verdict takes up to half a minute.)
+    """
     left, right = fleet.names[:3], fleet.names[3:]
     began = time.monotonic()
     fleet.lan.forbid(*apart(fleet.hosts(left), fleet.hosts(right)))
-    fleet.watch.staylength(10, 60)
-    assert fleet.watch.agree("dead", left, right, began)
-    assert fleet.watch.agree("dead", right, left, began)
+    fleet.watch.stay(length(10, 60))
     assert fleet.watch.agree("alive", left, left, began)
     assert fleet.watch.agree("alive", right, right, began)
+    assert fleet.watch.agree("dead", left, length([], right), began)
+    assert fleet.watch.agree("dead", right, length([], left), began)
+    across = {(one, other) for one in left for other in right}
+    across |= {(other, one) for one, other in across}
+    assert fleet.watch.shown("dead", began) <= across
     fleet.lan.forbid()
     assert fleet.wait_whole() <= HEAL_LIMIT_S
 
@@ -108,7 +116,7 @@ def test_a_machine_that_changes_its_address_is_found_at_the_new_one(fleet):
             ADDRESS_LIMIT_S,
             "n2 at its new address",
         )
-        assert fleet.chat("n1", "echo")[0] == "n2"
+        wait_until(lambda: fleet.chat("n4", "echo")[0] == "n2", 5, "n2 answers at its new address")
         assert fleet.watch.false_deaths(began, "n2") == set()
     finally:
         fleet.lan.readdress(fleet.host("n2"), fleet.host("n2").address)

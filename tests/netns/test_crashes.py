@@ -8,7 +8,7 @@ import pytest
 from tests.netns.fleet import row
 from tests.netns.length import length
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 SEEN_LIMIT_S = 1.0
 """A killed process is seen by all: the goal is 0.3 s at the median, 1.0 s at most."""

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.daemons import wait_until
 from tests.netns.fleet import HTTP, MESH, row
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 HOUR_S = 3_600
 

@@ -10,7 +10,7 @@ from tests.e2e.daemons import Daemon, wait_until, write_key
 from tests.netns.fleet import HTTP, MESH, MESH_PORT, rss_bytes
 from tests.netns.within import connect
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 FRAMES = 100_000
 OVERSIZE_FRAMES = 20

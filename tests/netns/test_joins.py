@@ -7,7 +7,7 @@ import pytest
 from tests.netns.fleet import Fleet
 from tests.netns.networks import Lan
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 ECHO = "emulated:model=echo,prompt_tps=20000,generation_tps=400"
 NO_MULTICAST = "ip protocol udp udp dport 5353 drop"

@@ -11,7 +11,7 @@ from tests.netns.networks import UNAVAILABLE, Lan
 
 pytestmark = [
     pytest.mark.skipif(bool(UNAVAILABLE), reason=UNAVAILABLE),
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(120),
 ]
 
 HTTP = "127.0.0.1:18787"

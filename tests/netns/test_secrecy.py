@@ -14,7 +14,7 @@ from tests.netns.capture import Capture
 from tests.netns.fleet import Fleet
 from tests.netns.networks import Lan
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 MODEL = "zanzibar-7b-secret"
 FOREIGN_MODEL = "timbuktu-7b-secret"

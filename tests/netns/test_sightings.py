@@ -46,3 +46,11 @@ def test_a_death_is_false_unless_the_dead_is_gone(notes):
     """And what those that are gone said themselves does not count."""
     assert notes.false_deaths(0.0, "carl") == set()
     assert notes.false_deaths(0.0, "anna") == {("bert", "carl")}
+
+
+def test_a_replaced_observer_starts_with_an_empty_notebook(notes):
+    """What its predecessor saw is neither agreement nor a reason to leave a sighting out."""
+    notes.forget("bert")
+    assert not notes.agree("alive", ["bert"], ["anna"])
+    notes.note("bert", {"anna": "alive"}, 4.0)
+    assert notes.seen_at("alive", "anna", ["bert"], since=3.5) == 4.0

@@ -24,7 +24,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.command == "list":
         for name, scenario in SCENARIOS.items():
-            print(f"{name:14} {(scenario.__doc__ or '').splitlines()[0]}")
+            print(f"{name:14} {' '.join((scenario.__doc__ or '').split())}")
     elif given.command == "replay":
         SCENARIOS[given.scenario](given.seed)
         print(f"{given.scenario} {given.seed}: passed")

@@ -12,7 +12,7 @@ from random import Random
 
 from protocol.messages import Endpoint
 from tests.sim.mesh import Mesh
-from tests.sim.shell import PORT, load_record
+from tests.sim.shell import PORT, SimNode, load_record
 
 HOUR_MS = 3_600_000
 
@@ -190,11 +190,15 @@ def cloned(seed: int) -> None:
     mesh.nodes[victim].running = False  # so that a second process may take its place in the books
     twin = mesh.restart(victim)
     original.running = True
-    mesh.world.run(3.0)
+    mesh.world.run(1.5)
     mesh.adopt(original)
-    mesh.world.run(4.0)
-    heard = [n.text for node in (*mesh.nodes, original) for n in node.notices]
-    assert any("identity" in text and twin.who.node_id in text for text in heard), heard
+    mesh.world.run_until(lambda: _clone_noticed(mesh, original), 4.0, 0.1)
+    assert twin.boot_id != original.boot_id
+
+
+def _clone_noticed(mesh: Mesh, twin: SimNode) -> bool:
+    heard = [notice.text for node in (*mesh.nodes, twin) for notice in node.notices]
+    return any("identity" in text and twin.who.node_id in text for text in heard)
 
 
 def moved(seed: int) -> None:

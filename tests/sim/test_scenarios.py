@@ -11,7 +11,7 @@ from tests.sim.scenarios import SCENARIOS
 
 SEEDS = int(os.environ.get("MESHD_SIM_SEEDS", "200"))
 SCALE_SEEDS = int(os.environ.get("MESHD_SIM_SCALE_SEEDS", "1"))
-BLOCK = 50
+BLOCK = 25
 """Seeds per test: a few seconds each, well within the time a test may take."""
 
 

@@ -43,6 +43,7 @@ def test_a_scenario_that_asks_too_much_fails() -> None:
     mesh = Mesh(1, 3)
     mesh.settle()
     mesh.isolate(1)
+    mesh.world.run(5.0)
     with pytest.raises(AssertionError, match="not within"):
         mesh.world.run_until(mesh.agreed, 1.0)
 

@@ -255,7 +255,7 @@ class Links:
 
     def _fail(self, link: Link, now: float) -> None:
         """The link does not work now. Typed: wait. Found: a few times. Member: next address."""
-        node_id, held = link.node_id, link.proven
+        node_id = link.node_id
         way = self._ways.get(node_id or "")
         link.failures += 1
         link.failing_since = now if link.failing_since == NEVER else link.failing_since
@@ -266,7 +266,7 @@ class Links:
             self._unset(node_id, way, link)
             if way.failing_since == NEVER:
                 way.failing_since = now
-            way.turn = 1 if held else way.turn + 1
+            way.turn += 1
             if way.path is None and way.trying is None:
                 self._unpark(node_id, now)
                 self._try(node_id, way, now)

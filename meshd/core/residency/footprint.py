@@ -80,6 +80,9 @@ class ModelShape:
         return self.kv_heads * (self.key_length + self.value_length) * KV_BYTES
 
 
+UNKNOWN_SHAPE = ModelShape()
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes of memory that a model takes while it is loaded, by what they are for."""

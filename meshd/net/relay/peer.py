@@ -46,10 +46,8 @@ from protocol.messages import (
     RelayMessage,
     RelayPing,
     RelayPong,
-    TrustSync,
-    TrustSynced,
 )
-from protocol.trust import TrustRecord
+from protocol.trust import TrustRecord, TrustSync, TrustSynced
 
 SILENCE_S = 2.0
 """No frame from or to a peer with an open request for this long: ping it. A prefill on a slow

@@ -14,17 +14,12 @@ from meshd.core.ports import EventStream
 from meshd.net.gatekeeper import Gatekeeper, guard
 from meshd.net.relay import flow
 from meshd.net.relay.client import Client
-from meshd.net.relay.server import Answer, OnTrust, Server
+from meshd.net.relay.server import Answer, OnTrust, Server, says_nothing
 from meshd.net.relay.sockets import Context, Counters, bracketed, new_socket
 from meshd.net.transport import BindError
 from meshd.net.trust import Identity
 from protocol.jobs import Job
 from protocol.trust import TrustRecord
-
-
-async def _says_nothing(_sender: str, _state: TrustRecord) -> TrustRecord | None:
-    return None
-
 
 WATCH_S = 0.25
 """How often silence is looked for: an eighth of the shortest patience."""
@@ -64,7 +59,7 @@ class Relay:
         bind_port: int,
         admit: Callable[[bytes], bool],
         answer: Answer,
-        on_trust: OnTrust = _says_nothing,
+        on_trust: OnTrust = says_nothing,
     ) -> None:
         self._counters = Counters()
         self.port = bind_port

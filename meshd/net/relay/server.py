@@ -36,10 +36,8 @@ from protocol.messages import (
     RelayMessage,
     RelayPing,
     RelayPong,
-    TrustSync,
-    TrustSynced,
 )
-from protocol.trust import TrustRecord
+from protocol.trust import TrustRecord, TrustSync, TrustSynced
 
 OPEN_MAX = 256
 """Requests from others open at once: many more than any engine has slots, few enough to hold."""
@@ -63,6 +61,11 @@ OnTrust = Callable[[str, TrustRecord], Awaitable[TrustRecord | None]]
 """What to say to a node that told what it trusts; None to say nothing. Never raises."""
 
 
+async def says_nothing(_sender: str, _state: TrustRecord) -> TrustRecord | None:
+    """The OnTrust of a node that keeps its trust to itself."""
+    return None
+
+
 class Server:
     """The listening socket, bound and guarded by its caller; starts on the running loop."""
 
@@ -72,7 +75,7 @@ class Server:
         seal: flow.Seal,
         answer: Answer,
         counters: Counters,
-        on_trust: OnTrust,
+        on_trust: OnTrust = says_nothing,
     ) -> None:
         self.sessions: dict[bytes, Session] = {}
         self.assemblies: flow.Assemblies[tuple[bytes, str]] = flow.Assemblies()

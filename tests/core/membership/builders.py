@@ -13,6 +13,7 @@ from meshd.core.membership.machine import Membership, Myself
 from meshd.core.membership.member import Member
 from protocol.messages import (
     Ack,
+    Beat,
     CapacityRecord,
     ControlMessage,
     Endpoint,
@@ -215,3 +216,17 @@ class Bench:
     def asked(self, target: str) -> list[PingReq]:
         """Indirect probes of a target sent so far."""
         return [request for request in self.sent(PingReq) if request.target == target]
+
+
+def met(*peers: str, config: MembershipConfig = CONFIG) -> Bench:
+    """A machine that has met these peers a while ago; all answer probes."""
+    bench = Bench(config)
+    bench.meet(*peers)
+    bench.advance(8.0)
+    bench.forget()
+    return bench
+
+
+def beat(incarnation: int = 100) -> Beat:
+    """The short heartbeat of a scripted peer."""
+    return Beat(incarnation, 1, 1)

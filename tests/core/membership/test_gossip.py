@@ -47,6 +47,14 @@ def test_news_goes_before_what_was_told_already() -> None:
     assert [u.node_id for u in rumours.take(3, 9)] == [C, B, A]
 
 
+def test_what_was_told_less_goes_before_what_is_newer() -> None:
+    """The newest first among equals only; otherwise a stream of news would silence the rest."""
+    rumours = Rumours(MembershipConfig())
+    rumours.add(claim(A))
+    rumours.add(claim(B))
+    assert [u.node_id for _ in range(4) for u in rumours.take(1, 9)] == [B, A, B, A]
+
+
 def test_a_newer_claim_takes_the_older_one_s_place() -> None:
     """Only the latest word about a node is told, and its count starts again."""
     rumours = Rumours(MembershipConfig())

@@ -122,15 +122,26 @@ def test_silent_helpers_speak_against_ourselves() -> None:
     assert desk.health.score == 2
 
 
-def test_nacks_from_others_and_surplus_nacks_do_not_count() -> None:
-    """Only helpers, only for this target, and not more than there are."""
+def test_nacks_from_others_do_not_count() -> None:
+    """Only those of helpers, about this target, in answer to this question."""
     desk = Desk(A, B)
     ping = desk.fail(A)
-    for sender, target in ((C, A), (B, C), (B, A), (B, A)):
+    for sender, target in ((C, A), (A, A), (B, C)):
         desk.prober.nacked(sender, Nack(ping.nonce, target))
     desk.prober.nacked(B, Nack(ping.nonce + 1, A))
     desk.prober.unanswered(A, 0.3, judging=True)
-    assert desk.health.score == 0
+    assert desk.health.score == 1
+
+
+def test_surplus_nacks_do_not_count() -> None:
+    """A helper that says no twice has said it once: bad health is not healed by it."""
+    desk = Desk(A, B)
+    desk.health.worse()
+    ping = desk.fail(A)
+    for _ in range(3):
+        desk.prober.nacked(B, Nack(ping.nonce, A))
+    desk.prober.unanswered(A, 0.3, judging=True)
+    assert desk.health.score == 1
 
 
 def test_right_after_a_wake_silence_says_nothing_of_us() -> None:

@@ -1,0 +1,142 @@
+"""OpenAI's embeddings: texts or token ids in, vectors out, as numbers or as base64.
+
+`input` is a text, a list of texts, a list of token ids, or a list of such lists. The official SDKs
+ask for base64, which is the vector's bytes (little-endian 32-bit floats) as the engine gave them.
+
+Left out: `dimensions`. A vector that was not trained for it must not be cut, and no engine here
+knows whether its model was.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshd.api.body import check_free_form
+from meshd.api.errors import bad_type, bad_value, from_failure, missing, unsupported
+from meshd.api.fields import Fields, json_type
+from meshd.api.job import TOKENS_MAX, session_key
+from meshd.api.openai import INCOMPLETE, encode
+from meshd.core.ports import Batch
+from protocol import limits
+from protocol.jobs import Failure, Finish, Job, Vector
+
+INPUTS_MAX = 2_048
+"""Texts in one request: OpenAI's own bound."""
+
+FORMATS = ("float", "base64")
+
+
+@dataclass(frozen=True, slots=True)
+class AskedVectors:
+    """A request: what to compute, and how to print it."""
+
+    job: Job
+    is_base64: bool
+
+
+def read_embedding(body: Mapping[str, Any], request_id: str, session: str = "") -> AskedVectors:
+    """The body of `/v1/embeddings`. Raises ApiError (400)."""
+    fields = Fields(body)
+    inputs = _inputs(fields.take("input"))
+    model = fields.text("model", limits.TEXT_MAX_CHARS)
+    if not model:
+        raise missing("model", "'model' is missing. GET /v1/models lists what can be asked for.")
+    form = fields.text("encoding_format", limits.TEXT_MAX_CHARS) or "float"
+    if form not in FORMATS:
+        raise bad_value("encoding_format", "'encoding_format' must be float or base64.")
+    if fields.integer("dimensions", 1, TOKENS_MAX) is not None:
+        raise unsupported(
+            "dimensions", "'dimensions' is not served. Leave it out for the model's own width."
+        )
+    user = fields.text("user", limits.JOB_MAX_BYTES)
+    check_free_form(fields.rest)
+    job = Job(
+        request_id=request_id,
+        kind="embedding",
+        model=model,
+        inputs=inputs,
+        session=session_key(session or user or ""),
+        extras=fields.rest or None,
+    )
+    return AskedVectors(job, form == "base64")
+
+
+class EmbeddingAnswer:
+    """Builds one whole answer."""
+
+    def __init__(self, model: str, count: int, *, is_base64: bool) -> None:
+        """`count` is how many vectors must come."""
+        self._model = model
+        self._count = count
+        self._is_base64 = is_base64
+        self._vectors: dict[int, bytes] = {}
+        self._finish: Finish | None = None
+
+    def add(self, batch: Batch) -> None:
+        """Take in a batch. Raises ApiError when it holds a failure."""
+        for event in batch:
+            match event:
+                case Vector() if event.index < self._count:
+                    self._vectors[event.index] = event.values
+                case Finish():
+                    self._finish = event
+                case Failure():
+                    raise from_failure(event)
+                case _:
+                    pass
+
+    def body(self) -> bytes:
+        """The answer as JSON. Raises ApiError when it never finished or lacks a vector."""
+        if self._finish is None or len(self._vectors) != self._count:
+            raise from_failure(INCOMPLETE)
+        tokens = self._finish.prompt_tokens
+        answer = {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": self._printed(values)}
+                for index, values in sorted(self._vectors.items())
+            ],
+            "model": self._model,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        return encode(answer)
+
+    def _printed(self, values: bytes) -> str | list[float]:
+        if self._is_base64:
+            return b64encode(values).decode()
+        numbers = array("f", values[: len(values) // 4 * 4])
+        if sys.byteorder == "big":  # pragma: no cover - no such machine is left
+            numbers.byteswap()
+        return numbers.tolist()
+
+
+def _inputs(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        raise missing("input", "'input' is missing. Send a text, or an array of texts.")
+    inputs = [value] if type(value) is str or _is_ids(value) else value
+    if type(inputs) is not list:
+        raise bad_type("input", f"'input' must be a string or an array, not {json_type(value)}.")
+    if not 0 < len(inputs) <= INPUTS_MAX:
+        raise bad_value(
+            "input", f"'input' has {len(inputs)} entries; it must have 1 to {INPUTS_MAX}."
+        )
+    for index, entry in enumerate(inputs):
+        where = f"input[{index}]"
+        if type(entry) is not str and not _is_ids(entry):
+            raise bad_type(where, f"'{where}' must be a string or an array of token ids.")
+        if not entry:
+            raise bad_value(where, f"'{where}' is empty. Every text needs at least one character.")
+        if type(entry) is list and not 0 <= min(entry) <= max(entry) <= TOKENS_MAX:
+            raise bad_type(where, f"'{where}' must hold token ids only: whole numbers from 0.")
+        if type(entry) is list and len(entry) > limits.TOKEN_IDS_MAX:
+            raise bad_value(where, f"'{where}' has more than {limits.TOKEN_IDS_MAX} token ids.")
+    return tuple(inputs)
+
+
+def _is_ids(value: Any) -> bool:
+    return type(value) is list and bool(value) and all(type(each) is int for each in value)

@@ -1,0 +1,124 @@
+"""Answers of a given form: a mask over the vocabulary before each token is chosen.
+
+One library, llguidance, does the work for every engine of ours; this module turns a job into its
+grammar and back into words when that is impossible. An engine brings its tokenizer as llguidance
+sees it (`llguidance.llamacpp`, or `llguidance.hf` for MLX), asks `allowed` before each token, and
+tells `take` which one it chose.
+
+- `json_object` is any JSON object, `json_schema` what the schema says. JSON is written on one line,
+  with one space after a comma or a colon: small models that may choose write white space for ever;
+- a forced tool is the family's own call, without the mark that opens it, which is in the prompt
+  already. Each tool's parameters are a schema of their own, so that `#/$defs` in them keeps its
+  meaning;
+- a schema that cannot be compiled is refused before the prompt is read, with the library's reason.
+  Keywords it does not know are refused as well: an answer that silently breaks the schema is worse
+  than none;
+- limits are those of the library, which stop a schema that would take seconds to compile.
+
+Left out: constraints on an answer that may or may not call a tool.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from meshd.engine.tool_calls import ToolForm
+from meshd.engine.turn import format_of, is_forced
+from protocol.jobs import Job
+
+ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+REASON_MAX_CHARS = 300
+"""Of the library's explanation: the rest is the schema again."""
+
+
+class GrammarError(ValueError):
+    """The form that was asked for cannot be kept; the text says why. `param` is the field."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class Constraint:
+    """What one answer may still say."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    @property
+    def is_over(self) -> bool:
+        """The answer is complete, and nothing may follow."""
+        return self._matcher.is_stopped()
+
+    def allowed(self) -> bytes:
+        """A bit for each token of the vocabulary, lowest first: may it come next?"""
+        return self._matcher.compute_bitmask()
+
+    def take(self, tokens: Sequence[int]) -> bool:
+        """These tokens were chosen. False: they were not allowed, and nothing can follow."""
+        return self._matcher.consume_tokens(list(tokens))
+
+
+def constrain(job: Job, form: ToolForm | None, tokenizer: LLTokenizer) -> Constraint:
+    """The constraint of a job that wants one. Raises GrammarError."""
+    if is_forced(job):
+        assert form is not None, "tools were refused before"
+        grammar, param = _calls(job, form), "tools"
+    else:
+        grammar, param = LLMatcher.grammar_from_json_schema(_schema(job)), "response_format"
+    limits = LLParserLimits(verbose_errors=False)
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+    if matcher.is_error():
+        raise GrammarError(
+            f"'{param}' holds a schema that cannot be kept to: "
+            f"{matcher.get_error()[:REASON_MAX_CHARS]}",
+            param,
+        )
+    return Constraint(matcher)
+
+
+def _schema(job: Job) -> dict[str, Any]:
+    kind = format_of(job)
+    if kind == "json_object":
+        return _one_line({"type": "object"})
+    inner = job.response_format.get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    if kind != "json_schema" or not isinstance(schema, dict):
+        raise GrammarError(
+            "'response_format' must be of type text, json_object, or json_schema with a schema "
+            "in 'json_schema.schema'",
+            "response_format",
+        )
+    return _one_line(schema)
+
+
+def _one_line(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "x-guidance": ONE_LINE}
+
+
+def _calls(job: Job, form: ToolForm) -> str:
+    """One call of one of the tools that may be called, in Lark's notation."""
+    functions = [tool["function"] for tool in job.tools]
+    if isinstance(job.tool_choice, dict):
+        function = job.tool_choice.get("function")
+        wanted = function.get("name") if isinstance(function, dict) else None
+        functions = [each for each in functions if each.get("name") == wanted]
+        if not functions:
+            raise GrammarError(
+                f"'tool_choice' names {wanted!r}, which is not among the tools", "tool_choice"
+            )
+    rules = [f"start: {' | '.join(f'call{index}' for index in range(len(functions)))}"]
+    head, tail = ("[", "]") if form.is_list else ("", "")
+    for index, function in enumerate(functions):
+        begin = f'{head}{{"name": {json.dumps(function["name"])}, "{form.arguments}": '
+        parameters = _one_line(function.get("parameters") or {"type": "object"})
+        rules.append(
+            f"call{index}: {json.dumps(begin)} %json {json.dumps(parameters)} "
+            f"{json.dumps('}' + tail)}"
+        )
+    return LLMatcher.grammar_from_lark("\n".join(rules))

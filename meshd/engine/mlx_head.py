@@ -1,0 +1,177 @@
+"""What an MLX model folder says of itself, read without MLX.
+
+The daemon must know a model's context length and size before it starts a worker, and a folder that
+cannot work must be refused with one clear line. So `config.json` is read here, and the head of each
+weight file: a safetensors file begins with an 8-byte length and a JSON object that says where every
+tensor lies, so a download that broke off is seen without reading the weights.
+
+Everything read is bounded. A folder that wants to run Python of its own is refused: a model is
+data. The fingerprint stands for the weights and the tokenizer: equal folders have equal
+fingerprints, so a token id means the same on both machines. Like that of a GGUF file it hashes
+sizes, heads and evenly spaced blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meshd.core.ports import EngineError
+
+JSON_MAX_BYTES = 4 * 1024 * 1024
+"""Of config.json, whose size is a few kB; per-layer quantisation may make it some hundred."""
+
+HEAD_MAX_BYTES = 100 * 1024 * 1024
+"""Of a weight file's head: the format's own limit."""
+
+LENGTH_BYTES = 8
+"""The length that begins a safetensors file, little-endian."""
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
+"""One of these must be there."""
+
+FINGERPRINT_BLOCKS = 16
+FINGERPRINT_BLOCK_BYTES = 64 * 1024
+
+SNAPSHOT = re.compile(r"models--[^/]+--([^/]+)/snapshots/[^/]+/?$")
+"""Where the Hugging Face cache keeps a model: the folder itself is named by a hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class MlxHead:
+    """The wanted facts. 0 or empty where the folder does not say."""
+
+    architecture: str
+    context_length: int
+    quantisation: str
+    size_bytes: int
+    fingerprint: str
+
+
+def inspect_folder(path: Path) -> MlxHead:
+    """Read the head of a model folder. Raises EngineError with one line for the owner.
+
+    Blocks on the disk for a few milliseconds: call it from a thread.
+    """
+    if not path.exists():
+        raise EngineError(
+            f"model folder not found: {path}; check the path given to --engine mlx:PATH"
+        )
+    if not path.is_dir():
+        raise EngineError(
+            f"{path} is a file, and MLX models are folders (config.json, *.safetensors, "
+            "tokenizer.json); for a GGUF file use llamacpp:PATH"
+        )
+    try:
+        return _head(path)
+    except OSError as error:
+        raise EngineError(f"model folder {path} cannot be read: {error.strerror}") from None
+
+
+def folder_title(path: Path) -> str:
+    """What people call the model in this folder."""
+    found = SNAPSHOT.search(path.as_posix())
+    return found.group(1) if found else path.name
+
+
+def _head(path: Path) -> MlxHead:
+    config = _config(path / "config.json")
+    weights = sorted(path.glob("model*.safetensors"))
+    if not weights:
+        raise _incomplete(path, "it holds no model*.safetensors")
+    tokenizers = [path / name for name in TOKENIZERS if (path / name).is_file()]
+    if not tokenizers:
+        raise _incomplete(path, f"it holds no tokenizer ({', '.join(TOKENIZERS)})")
+    for file in weights:
+        _check_whole(file)
+    return MlxHead(
+        architecture=str(config.get("model_type", "")),
+        context_length=_count(config, "max_position_embeddings"),
+        quantisation=_quantisation(config),
+        size_bytes=sum(file.stat().st_size for file in weights),
+        fingerprint=_fingerprint([path / "config.json", *tokenizers, *weights]),
+    )
+
+
+def _config(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise _incomplete(file.parent, "it holds no config.json")
+    with file.open("rb") as stream:
+        text = stream.read(JSON_MAX_BYTES + 1)
+    try:
+        config = json.loads(text) if len(text) <= JSON_MAX_BYTES else None
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise _incomplete(file.parent, "its config.json is not a JSON object")
+    if "model_file" in config:
+        raise EngineError(
+            f"the model in {file.parent} wants to run Python of its own "
+            f"({str(config['model_file'])[:80]!r} in config.json), which meshd does not do; choose "
+            "a model that mlx-lm knows by itself"
+        )
+    return config
+
+
+def _count(config: Mapping[str, Any], key: str) -> int:
+    """A number of the config, or of the language half of a model that also sees."""
+    inner = config.get("text_config")
+    value = config.get(key, inner.get(key) if isinstance(inner, dict) else None)
+    return value if isinstance(value, int) and 0 < value < 2**31 else 0
+
+
+def _quantisation(config: Mapping[str, Any]) -> str:
+    """As the makers of MLX models call it: `4bit`, `mxfp4`; without one, the number format."""
+    wanted = config.get("quantization") or config.get("quantization_config")
+    if isinstance(wanted, dict):
+        mode = wanted.get("mode", "affine")
+        if mode != "affine":
+            return str(mode)[:16]
+        return f"{wanted['bits']}bit" if isinstance(wanted.get("bits"), int) else ""
+    kind = config.get("torch_dtype", config.get("dtype"))
+    return {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(str(kind), "")
+
+
+def _check_whole(file: Path) -> None:
+    """Does the file end where its own head says?"""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+        if size < LENGTH_BYTES or length > min(HEAD_MAX_BYTES, size - LENGTH_BYTES):
+            raise _incomplete(file.parent, f"{file.name} is not a whole safetensors file")
+        try:
+            tensors = json.loads(stream.read(length))
+            end = max(
+                each["data_offsets"][1] for name, each in tensors.items() if name != "__metadata__"
+            )
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            raise _incomplete(file.parent, f"the head of {file.name} is broken") from None
+    if end != size - LENGTH_BYTES - length:
+        raise _incomplete(
+            file.parent,
+            f"{file.name} has {size} bytes where its head promises {LENGTH_BYTES + length + end}",
+        )
+
+
+def _incomplete(folder: Path, found: str) -> EngineError:
+    return EngineError(
+        f"{folder} is not a whole MLX model: {found}; download it again, or name another folder"
+    )
+
+
+def _fingerprint(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(file.name.encode() + b"\0" + size.to_bytes(8, "little"))
+        with file.open("rb") as stream:
+            for index in range(FINGERPRINT_BLOCKS):
+                last = max(0, size - FINGERPRINT_BLOCK_BYTES)
+                stream.seek(last * index // (FINGERPRINT_BLOCKS - 1))
+                digest.update(stream.read(FINGERPRINT_BLOCK_BYTES))
+    return f"mlx-{digest.hexdigest()[:32]}"

@@ -1,0 +1,52 @@
+"""What several engines offer together, without saying anything twice.
+
+The same model may be offered by two engines of one node: Ollama has it in memory, and its file lies
+in the catalog. Peers must see one offer, and a job must go where the offer said it would. So of
+engines with the same id the one that has it warm speaks for it, else the first; and a node that has
+more models than the wire carries speaks of its warm ones first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshd.core.ports import Engine
+from protocol import limits
+from protocol.messages import ModelLoad, ModelRecord
+
+
+class Offers:
+    """The engines of a node, seen as one. Cheap: it keeps nothing, and asks them each time."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        """The earlier of two engines is preferred: what the owner named, then what was found."""
+        self._engines = engines
+
+    def models(self) -> tuple[ModelRecord, ...]:
+        """One record for each id."""
+        return tuple(record for _, record, _ in self._chosen())
+
+    def stats(self) -> tuple[ModelLoad, ...]:
+        """The states of `models()`, in the same order."""
+        return tuple(load for _, _, load in self._chosen())
+
+    def engine_of(self, model_id: str) -> Engine | None:
+        """Who answers for a model now; None when nobody offers it."""
+        offers = (engine for engine, record, _ in self._chosen() if record.model_id == model_id)
+        return next(offers, None)
+
+    def names(self) -> tuple[str, ...]:
+        """Of the engines that offer anything, each once."""
+        return tuple(dict.fromkeys(engine.name for engine in self._engines if engine.models()))
+
+    def _chosen(self) -> list[tuple[Engine, ModelRecord, ModelLoad]]:
+        chosen: dict[str, tuple[Engine, ModelRecord, ModelLoad]] = {}
+        for engine in self._engines:
+            for record, load in zip(engine.models(), engine.stats(), strict=True):
+                known = chosen.get(record.model_id)
+                if known is None or (load.warm and not known[2].warm):
+                    chosen[record.model_id] = (engine, record, load)
+        told = list(chosen.values())
+        if len(told) > limits.MODELS_MAX:
+            told.sort(key=lambda offer: not offer[2].warm)
+        return told[: limits.MODELS_MAX]

@@ -1,0 +1,143 @@
+"""A model that may be in memory, and what has become of it there.
+
+A lodger is what is known before anything is loaded: how the model is announced, what it takes, how
+its engine is made. A place is a lodger with its life: cold, loading, warm, leaving, set aside. What
+a place says of itself is what the mesh hears: the running engine's word where there is one, else
+the catalog's, with the rates it had when it was last warm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from meshd.core.ports import Engine, HostReading
+from meshd.core.residency.footprint import Footprint
+from meshd.core.residency.plan import Resident
+from protocol.messages import ModelLoad, ModelRecord
+
+SET_ASIDE_S = 60.0
+"""A model that could not be loaded is not tried again by requests for so long."""
+
+LOAD_GUESS_BYTES_S = 500e6
+"""Loading speed told until measured: a SATA disk."""
+
+
+class ModelEngine(Engine, Protocol):
+    """An engine for one model, which it holds in a process of its own."""
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process; None while there is none, or where the model takes none of its own."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The eyes on this machine. Both are cheap and never raise."""
+
+    read: Callable[[], HostReading]
+    settled_bytes: Callable[[int], int | None]
+    """What a process holds for itself alone; None where the system does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lodger:
+    """One model that may be loaded: how it is announced, what it takes, and how it is made."""
+
+    record: ModelRecord
+    need: Footprint
+    slots: int
+    make: Callable[[], ModelEngine]
+    is_wanted: bool = False
+    """The owner named it: it is loaded at the start, and keep-alive does not apply."""
+
+
+@dataclass(slots=True)
+class Place:
+    """One lodger and what became of it."""
+
+    lodger: Lodger
+    engine: ModelEngine | None = None
+    loading: asyncio.Task[None] | None = None
+    is_leaving: bool = False
+    is_pinned: bool = False
+    jobs: int = 0
+    """That hold the model, or wait for it."""
+    last_used_s: float = 0.0
+    trouble: str = ""
+    """Why the last load failed; empty after one that did not."""
+    tried_at_s: float = 0.0
+    load_s: float = 0.0
+    """What the last load took; 0 before the first."""
+    last: ModelLoad | None = None
+    """Its state when it was last warm, for its rates."""
+
+    @property
+    def model_id(self) -> str:
+        """The id it is announced under."""
+        return self.lodger.record.model_id
+
+    @property
+    def is_warm(self) -> bool:
+        """It can be asked at once."""
+        return self.engine is not None and self.loading is None and not self.is_leaving
+
+    def resident(self) -> Resident:
+        """As the rules see it."""
+        return Resident(
+            self.model_id,
+            self.needs_bytes,
+            self.last_used_s,
+            busy=self.jobs > 0 or self.loading is not None or self.is_leaving,
+            pinned=self.is_pinned,
+            kept=self.lodger.is_wanted,
+        )
+
+    @property
+    def needs_bytes(self) -> int:
+        """What is promised for it while it is in memory."""
+        return self.lodger.need.total_bytes
+
+    def is_set_aside(self, now: float) -> bool:
+        """It could not be loaded just now, or its worker ended again and again."""
+        if self.engine is not None:
+            return not self.engine.models()
+        return bool(self.trouble) and now - self.tried_at_s < SET_ASIDE_S
+
+    def record(self) -> ModelRecord:
+        """As the catalog tells it, with what the running engine knows better."""
+        record = self.lodger.record
+        told = self.engine.models() if self.engine is not None else ()
+        if not told:
+            return record
+        return replace(
+            record,
+            context_length=told[0].context_length or record.context_length,
+            capabilities=told[0].capabilities,
+        )
+
+    def load(self) -> ModelLoad:
+        """Its state now."""
+        told = next(iter(self.engine.stats()), None) if self.engine is not None else None
+        if self.is_warm and told is not None:
+            return replace(told, model_id=self.model_id)
+        size_bytes = self.lodger.record.size_bytes
+        return ModelLoad(
+            model_id=self.model_id,
+            warm=False,
+            slots=self.lodger.slots,
+            in_flight=0,
+            queued=self.jobs,
+            backlog_s=0.0,
+            prompt_tps=self.last.prompt_tps if self.last else 0.0,
+            generation_tps=self.last.generation_tps if self.last else 0.0,
+            load_s=self.load_s or size_bytes / LOAD_GUESS_BYTES_S,
+        )
+
+    def own_id(self) -> str:
+        """What the model's running engine calls it."""
+        told = self.engine.models() if self.engine is not None else ()
+        return told[0].model_id if told else self.model_id

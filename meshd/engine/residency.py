@@ -1,0 +1,397 @@
+"""The models of this machine, in memory by turns: loaded when asked for, never beyond what fits.
+
+One `Engine` over many model files. Each file in memory is an engine of its own (a worker process);
+this part decides none of what goes in and out, it carries out what `meshd.core.residency` says:
+
+- a job for a cold model loads it: memory is promised on the whole machine (`ledger`) before the
+  worker starts, models that must go for it are ended first, and those who wait for the same model
+  share one load. Loads take turns, so that two of them never count the same memory;
+- whoever holds a model, even while waiting for it, makes it busy: it stays;
+- every LOOK_S, while anything is loaded: what the workers really took is written into the promises,
+  a model nobody asked for goes, and under critical pressure the coldest one goes;
+- a model that cannot be loaded is set aside for places.SET_ASIDE_S, with the reason; the owner may
+  ask for it at once.
+
+The owner's words are `load` (with `force`), `unload`, `pin` and `unpin`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+from time import monotonic
+
+from meshd.core.ports import EngineError, EventStream, HostReading
+from meshd.core.residency.plan import (
+    KEEP_ALIVE_S,
+    Admitted,
+    Refused,
+    Resident,
+    Room,
+    plan_expiry,
+    plan_load,
+    plan_shed,
+    reserve_bytes,
+    unsettled_bytes,
+)
+from meshd.engine.ledger import Ledger, Promise
+from meshd.engine.places import Lodger, Machine, Place
+from protocol.jobs import Failure, Job
+from protocol.messages import ModelLoad, ModelRecord
+
+LOG = logging.getLogger(__name__)
+
+LOOK_S = 2.0
+"""Between two looks at memory: pressure is a ten-second average, and a look costs a millisecond."""
+
+FIND_EVERY_S = 60.0
+"""Between two looks at the disks: a model pulled a minute ago is there. Each costs some `stat`s."""
+
+RETRY_AFTER_S = 5.0
+"""Asked of those whose model waits for busy ones: about one answer's time."""
+
+Find = Callable[[], Sequence[Lodger]]
+
+REPLANS_MAX = 8
+"""A model chosen to go may become busy before it goes; then the choice is made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Housing:
+    """How the owner wants memory kept."""
+
+    reserve_bytes: int | None = None
+    """For the owner's own programs; None: `plan.reserve_bytes` of the machine."""
+    keep_alive_s: float = KEEP_ALIVE_S
+
+
+class LoadRefused(EngineError):
+    """The memory cannot be had. `code` is one of protocol.jobs.FAILURES."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.message)
+        self.code = refused.code
+
+
+class ResidentEngine:
+    """`Engine` over the model files of this machine."""
+
+    name = "llamacpp"
+
+    def __init__(
+        self,
+        machine: Machine,
+        ledger: Ledger,
+        housing: Housing | None = None,
+        *,
+        wanted: Find = tuple,
+        found: Find = tuple,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """`wanted` names what the owner asked for, once, and may raise EngineError; `found` names
+        what else lies on the disks, every FIND_EVERY_S. Both are called in a thread."""
+        self._machine = machine
+        self._ledger = ledger
+        self._housing = housing or Housing()
+        self._wanted = wanted
+        self._found = found
+        self._clock = clock
+        self._places: dict[str, Place] = {}
+        self._names: dict[str, str] = {}
+        self._turn = asyncio.Lock()
+        self._owners: list[asyncio.Task[None]] = []
+        self._closing = False
+
+    # The Engine port
+
+    async def start(self) -> None:
+        """Returns when the wanted models are warm, or stay cold for want of memory, which is said
+        in the log. Raises EngineError when one cannot be loaded at all."""
+        self._take(await asyncio.to_thread(self._wanted))
+        wanted = list(self._places.values())
+        for work in (self._look_for_ever(), self._find_for_ever()):
+            self._owners.append(asyncio.create_task(work, name="engine: residency"))
+        for place in wanted:
+            try:
+                await self._warm(place)
+            except LoadRefused as refused:
+                LOG.warning("not loaded until there is room: %s", refused)
+
+    async def close(self) -> None:
+        self._closing = True
+        loads = [place.loading for place in self._places.values() if place.loading is not None]
+        for task in (*self._owners, *loads):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, EngineError):
+                await task
+        self._owners.clear()
+        engines = [place.engine for place in self._places.values() if place.engine is not None]
+        await asyncio.gather(*(engine.close() for engine in engines))
+        self._places.clear()
+        await asyncio.to_thread(self._ledger.close)
+
+    def models(self) -> Sequence[ModelRecord]:
+        """Warm ones first: a node announces no more than the wire allows."""
+        return tuple(place.record() for place in self._announced())
+
+    def stats(self) -> Sequence[ModelLoad]:
+        return tuple(place.load() for place in self._announced())
+
+    async def load(self, model_id: str, *, force: bool = False) -> None:
+        """Make a model warm; `force` by the owner goes beyond what memory allows. Raises
+        EngineError, and of it LoadRefused when the memory cannot be had."""
+        place = self._place(model_id)
+        if place.engine is not None and not place.engine.models():
+            await self._drop(place)
+        await self._warm(place, force=force)
+
+    async def unload(self, model_id: str) -> None:
+        """Give a model's memory back. Raises EngineError while it is busy."""
+        place = self._place(model_id)
+        if place.jobs or place.loading is not None:
+            raise EngineError(
+                f"{place.model_id} is busy: {place.jobs} requests are running or waiting, "
+                "or it is being loaded; try again when they are done"
+            )
+        await self._drop(place)
+
+    def pin(self, model_id: str, *, pinned: bool = True) -> None:
+        """Keep a model in memory once it is there, whatever else wants its place; or no longer."""
+        self._place(model_id).is_pinned = pinned
+
+    def generate(self, job: Job) -> EventStream:
+        return self._generate(job)
+
+    # What else can be asked
+
+    @property
+    def pinned(self) -> tuple[str, ...]:
+        """The models that were pinned."""
+        return tuple(place.model_id for place in self._places.values() if place.is_pinned)
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What this daemon has promised to its models."""
+        return sum(reserved for reserved, _ in self._ledger.promises.values())
+
+    # Journeys
+
+    async def _generate(self, job: Job) -> EventStream:
+        place = self._places.get(self._names.get(job.model, ""))
+        if place is None or self._closing:
+            missing = f"this machine has no model {job.model!r}"
+            yield [Failure("model_not_found", missing, elsewhere=True)]
+            return
+        place.jobs += 1
+        try:
+            failure = await self._ready(place)
+            if failure is not None:
+                yield [failure]
+                return
+            assert place.engine is not None
+            stream = place.engine.generate(replace(job, model=place.own_id()))
+            async with aclosing(stream):
+                async for batch in stream:
+                    yield batch
+        finally:
+            place.jobs -= 1
+            place.last_used_s = self._clock()
+
+    async def _ready(self, place: Place) -> Failure | None:
+        """The model is warm, or why it is not."""
+        if place.is_warm:
+            return None
+        if place.is_set_aside(self._clock()) and place.engine is None:
+            aside = f"{place.model_id} is set aside: {place.trouble}"
+            return Failure("engine_failed", aside, elsewhere=True)
+        try:
+            await self._warm(place)
+        except LoadRefused as refused:
+            wait_s = RETRY_AFTER_S if refused.code == "overloaded" else 0.0
+            return Failure(refused.code, str(refused), elsewhere=True, retry_after_s=wait_s)
+        except EngineError as error:
+            return Failure("engine_failed", str(error), elsewhere=True)
+        return None
+
+    async def _warm(self, place: Place, *, force: bool = False) -> None:
+        """Load, or wait for a load that is under way. One who leaves does not stop it."""
+        while not place.is_warm:
+            if place.loading is None:
+                name = f"engine: load {place.model_id}"
+                place.loading = asyncio.create_task(self._load(place, force=force), name=name)
+                place.loading.add_done_callback(partial(_loaded, place))
+            task = place.loading
+            await asyncio.wait([task])
+            if task.cancelled():
+                raise EngineError(f"{place.model_id} was not loaded: this engine was closed")
+            task.result()
+
+    async def _load(self, place: Place, *, force: bool) -> None:
+        async with self._turn:
+            if place.engine is not None and not place.is_leaving:
+                return
+            began = place.tried_at_s = self._clock()
+            await self._make_room(place, force=force)
+            engine = place.lodger.make()
+            try:
+                await engine.start()
+            except BaseException as error:
+                place.trouble = str(error)
+                await engine.close()
+                await self._promise({})
+                raise
+            place.engine, place.trouble = engine, ""
+            place.load_s, place.last_used_s = self._clock() - began, self._clock()
+            LOG.info("%s is loaded: %s", place.model_id, place.lodger.need.words())
+
+    async def _make_room(self, place: Place, *, force: bool) -> None:
+        """Promise the memory, and end what must go for it. Raises LoadRefused."""
+        for _ in range(REPLANS_MAX):
+            reading = await asyncio.to_thread(self._machine.read)
+            await self._promise({})
+            residents = [each.resident() for each in self._held()]
+            rule = partial(self._rule, place, reading, residents, force)
+            outcome = await asyncio.to_thread(self._ledger.decide, rule)
+            if isinstance(outcome, Refused):
+                raise LoadRefused(outcome)
+            going = [self._places[model_id] for model_id in outcome.evict]
+            if all(each.resident().may_go for each in going):
+                for each in going:
+                    await self._evict(each, f"makes room for {place.model_id}", place)
+                return
+        raise LoadRefused(Refused("overloaded", f"memory for {place.model_id} is being fought for"))
+
+    def _rule(
+        self,
+        place: Place,
+        reading: HostReading,
+        residents: Sequence[Resident],
+        force: bool,
+        others: Sequence[Promise],
+    ) -> tuple[Admitted | Refused, Mapping[str, Promise]]:
+        need, total = place.lodger.need, reading.memory_total_bytes
+        own = self._housing.reserve_bytes
+        room = Room(
+            total,
+            reading.memory_available_bytes,
+            reserve_bytes(total) if own is None else own,
+            unsettled_bytes([*self._ledger.promises.values(), *others]),
+        )
+        outcome = plan_load(place.model_id, need, room, residents, force=force)
+        added = {place.model_id: (need.total_bytes, 0)}
+        return outcome, added if isinstance(outcome, Admitted) else {}
+
+    async def _evict(self, place: Place, why: str, newcomer: Place | None = None) -> None:
+        """End an idle model's process; its memory is back when this returns."""
+        engine = place.engine
+        if engine is None or not place.resident().may_go:
+            return
+        LOG.info("%s is unloaded: %s", place.model_id, why)
+        place.is_leaving = True
+        try:
+            place.last = next(iter(engine.stats()), place.last)
+            await engine.close()
+        finally:
+            place.engine, place.is_leaving = None, False
+        await self._promise({newcomer.model_id: newcomer} if newcomer else {})
+
+    async def _drop(self, place: Place) -> None:
+        async with self._turn:
+            await self._evict(place, "it was asked for")
+
+    async def _promise(self, coming: Mapping[str, Place]) -> None:
+        """Our promises are what is held now, as far as it has settled, and who is coming."""
+        promises: dict[str, Promise] = {
+            each.model_id: (each.needs_bytes, self._settled(each)) for each in self._held()
+        }
+        promises |= {key: (each.needs_bytes, 0) for key, each in coming.items()}
+        await asyncio.to_thread(self._ledger.update, promises)
+
+    def _settled(self, place: Place) -> int:
+        total = place.needs_bytes
+        assert place.engine is not None
+        pid = place.engine.worker_pid
+        told = self._machine.settled_bytes(pid) if pid is not None else None
+        return total if told is None else min(total, told)
+
+    # Looking after memory
+
+    async def _find_for_ever(self) -> None:
+        """Models come to a disk, and leave it, while a daemon runs."""
+        while True:
+            found = await asyncio.to_thread(self._found)
+            self._forget({lodger.record.model_id for lodger in found})
+            self._take(found)
+            await asyncio.sleep(FIND_EVERY_S)
+
+    def _take(self, lodgers: Sequence[Lodger]) -> None:
+        """Offer these as well. Who is known by its id or its weights keeps its place."""
+        weights = {place.lodger.record.fingerprint for place in self._places.values()} - {""}
+        for lodger in lodgers:
+            if lodger.record.fingerprint not in weights:
+                self._places.setdefault(lodger.record.model_id, Place(lodger))
+        self._name()
+
+    def _forget(self, present: Collection[str]) -> None:
+        """Cold models whose files are gone are offered no more."""
+        for place in list(self._places.values()):
+            is_idle = place.engine is None and not place.jobs and place.loading is None
+            if is_idle and not place.lodger.is_wanted and place.model_id not in present:
+                del self._places[place.model_id]
+
+    def _name(self) -> None:
+        self._names = {
+            alias: place.model_id
+            for place in reversed(self._places.values())
+            for alias in place.lodger.record.aliases
+        }
+        self._names |= {model_id: model_id for model_id in self._places}
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not self._turn.locked() and any(self._held()):
+                async with self._turn:
+                    await self._look()
+
+    async def _look(self) -> None:
+        for place in self._held():
+            if place.is_set_aside(0.0):
+                place.trouble, place.tried_at_s = "its worker failed again and again", self._clock()
+                await self._evict(place, place.trouble)
+        reading = await asyncio.to_thread(self._machine.read)
+        await self._promise({})
+        residents = [each.resident() for each in self._held()]
+        for model_id in plan_expiry(residents, self._clock(), self._housing.keep_alive_s):
+            await self._evict(self._places[model_id], "nobody asked for it in a long time")
+        if reading.pressure == "critical":
+            coldest = plan_shed([each.resident() for each in self._held()])
+            if coldest is not None:
+                await self._evict(self._places[coldest], "memory pressure is critical")
+
+    # What is told of it
+
+    def _held(self) -> list[Place]:
+        return [place for place in self._places.values() if place.engine is not None]
+
+    def _announced(self) -> list[Place]:
+        now = self._clock()
+        told = [place for place in self._places.values() if not place.is_set_aside(now)]
+        return sorted(told, key=lambda place: not place.is_warm)
+
+    def _place(self, model_id: str) -> Place:
+        place = self._places.get(self._names.get(model_id, ""))
+        if place is None:
+            raise EngineError(f"this machine has no model {model_id!r}; `meshctl models` lists all")
+        return place
+
+
+def _loaded(place: Place, task: asyncio.Task[None]) -> None:
+    place.loading = None
+    if not task.cancelled():
+        task.exception()
