@@ -31,7 +31,7 @@ from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta
 
 STREAMS = (1, 2, 4, 8)
 TOKENS = 128
-"""Per stream: long enough for the prompt's few tokens not to matter."""
+"""Per stream unless asked otherwise: long enough for the prompt's few tokens not to matter."""
 
 STREAM_CONTEXT = 512
 LONG_CONTEXT = 4_608
@@ -105,21 +105,21 @@ async def loaded(slots: int, context: int, threads: int) -> AsyncIterator[LlamaE
         await engine.close()
 
 
-async def ours_tps(engine: LlamaEngine, streams: int, round_: int) -> float:
+async def ours_tps(engine: LlamaEngine, streams: int, tokens: int, round_: int) -> float:
     """Tokens a second of `streams` answers at once."""
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for index in range(streams):
-            group.create_task(ask(engine, job(_opening(round_, index), TOKENS)))
-    return streams * TOKENS / (time.perf_counter() - began)
+            group.create_task(ask(engine, job(_opening(round_, index), tokens)))
+    return streams * tokens / (time.perf_counter() - began)
 
 
-async def rival_tps(rival: Server, streams: int, round_: int) -> float:
+async def rival_tps(rival: Server, streams: int, tokens: int, round_: int) -> float:
     """The same of llama-server."""
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(complete(rival.port, _opening(round_, index), TOKENS))
+            group.create_task(complete(rival.port, _opening(round_, index), tokens))
             for index in range(streams)
         ]
     return sum(task.result() for task in tasks) / (time.perf_counter() - began)
@@ -129,7 +129,9 @@ def _opening(round_: int, index: int) -> str:
     return f"Chapter {round_}, part {index}. Once upon a time"
 
 
-async def throughput(threads: int, rounds: int, home: Path) -> dict[str, dict[str, Any]]:
+async def throughput(
+    threads: int, tokens: int, rounds: int, home: Path
+) -> dict[str, dict[str, Any]]:
     """Tokens a second at each number of streams, in turn with llama-server's."""
     figures: dict[str, dict[str, Any]] = {}
     for streams in STREAMS:
@@ -137,18 +139,18 @@ async def throughput(threads: int, rounds: int, home: Path) -> dict[str, dict[st
             with llama_server(
                 home, bundled_gguf(), slots=streams, context=STREAM_CONTEXT, threads=threads
             ) as rival:
-                figures[str(streams)] = await _paired(engine, rival, streams, rounds)
+                figures[str(streams)] = await _paired(engine, rival, streams, tokens, rounds)
         say(f"  {streams} streams: {figures[str(streams)]}")
     return figures
 
 
 async def _paired(
-    engine: LlamaEngine, rival: Server | None, streams: int, rounds: int
+    engine: LlamaEngine, rival: Server | None, streams: int, tokens: int, rounds: int
 ) -> dict[str, Any]:
     ours, theirs = [], []
     for round_ in range(rounds + 1):
-        mine = await ours_tps(engine, streams, round_)
-        peers = await rival_tps(rival, streams, round_) if rival else 0.0
+        mine = await ours_tps(engine, streams, tokens, round_)
+        peers = await rival_tps(rival, streams, tokens, round_) if rival else 0.0
         if round_:  # the first warms up
             ours.append(mine)
             theirs.append(peers)
@@ -224,13 +226,13 @@ async def idle_ratio() -> float:
     return round((cpu_s(os.getpid()) - before_s) / (time.perf_counter() - began), 4)
 
 
-async def run(rounds: int, threads: int, only: set[str]) -> dict[str, Any]:
+async def run(rounds: int, threads: int, tokens: int, only: set[str]) -> dict[str, Any]:
     """Everything asked for. Raises StartError or AnswerError."""
     result: dict[str, Any] = {}
     machine = describe({}) | {"threads": threads}
     if "streams" in only:
         with tempfile.TemporaryDirectory(prefix="meshd-bench-") as home:
-            result["streams"] = await throughput(threads, rounds, Path(home))
+            result["streams"] = await throughput(threads, tokens, rounds, Path(home))
     before_mb = rss_mb(os.getpid())
     async with loaded(2, LONG_CONTEXT, threads) as engine:
         if "ttft" in only:
@@ -263,10 +265,11 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement (5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of both engines")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of each answer (128)")
     parser.add_argument("--only", action="append", choices=PARTS, help="measure only this part")
     args = parser.parse_args()
     try:
-        result = asyncio.run(run(args.rounds, args.threads, set(args.only or PARTS)))
+        result = asyncio.run(run(args.rounds, args.threads, args.tokens, set(args.only or PARTS)))
     except* (StartError, AnswerError, RivalError) as group:
         say(f"engine: {group.exceptions[0]}")
         result = None

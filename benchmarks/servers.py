@@ -142,6 +142,7 @@ def node(
     command = [sys.executable, "-m", "meshd", "run", "--http", f"127.0.0.1:{port}"]
     command += ["--mesh", f"127.0.0.1:{mesh_port or free_port(2)}", "--name", name]
     command += ["--state-dir", str(state), "--no-mdns"]
+    command += ["--no-adopt", "--no-catalog"]
     if upstream is not None:
         command += ["--engine", f"openai:http://127.0.0.1:{upstream}/v1,slots={SLOTS}"]
     if mesh_key_file is not None:

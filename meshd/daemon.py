@@ -24,9 +24,10 @@ from meshd.api.keys import KeysError
 from meshd.api.server import BindError as HttpBindError
 from meshd.config import Settings
 from meshd.core.ports import EngineError
-from meshd.engine.factory import build
+from meshd.engine.places import Machine
+from meshd.engine.roster import roster
 from meshd.engine.spec import SpecError, parse
-from meshd.host.probe import host_probe
+from meshd.host.probe import host_probe, settled_bytes
 from meshd.net.mesh import MeshNet
 from meshd.net.transport import BindError
 from meshd.net.trust import TrustError
@@ -68,7 +69,8 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    engines = [build(parse(text)) for text in settings.engines]
+    specs = [parse(text) for text in settings.engines]
+    engines = roster(specs, settings, Machine(host_probe().read, settled_bytes))
     node = Node(settings, MeshNet(settings, say), engines, host_probe())
     node.failed.add_done_callback(lambda _: stopped.set())
     try:

@@ -29,11 +29,13 @@ from meshd.core.membership.member import Member, MeshView
 from meshd.core.ports import Engine, EngineError, EventStream, HostFacts, HostProbe
 from meshd.core.routing.router import Router
 from meshd.core.routing.supply import capacity_record, load_record
+from meshd.engine.desk import Desk
+from meshd.engine.offers import Offers
 from meshd.gateway import MeshGateway
 from meshd.net.mesh import MeshNet
 from meshd.status import members_body, status_body
 from protocol.jobs import Failure, Job
-from protocol.messages import CapacityRecord, LoadRecord, ModelLoad, ModelRecord
+from protocol.messages import CapacityRecord, LoadRecord, ModelRecord
 
 REPORT_INTERVAL_S = 0.25
 """How often load is looked at. Membership sends it on change, at most this often."""
@@ -59,6 +61,7 @@ class Node:
         self._settings = settings
         self._net = net
         self._engines = engines
+        self._offers = Offers(engines)
         self._probe = probe
         self._reading = probe.read()
         self._facts = HostFacts("", "", 1, self._reading.memory_total_bytes)
@@ -95,6 +98,7 @@ class Node:
             name=self._settings.name,
             auth=keys.allows if keys is not None else None,
             trust=self._net.circle,
+            models=Desk(self._engines),
         )
         await self._http.start()
         await self._net.start()
@@ -164,9 +168,9 @@ class Node:
         return self._local(job)
 
     def _local(self, job: Job) -> EventStream:
-        for engine in self._engines:
-            if any(model.model_id == job.model for model in engine.models()):
-                return engine.generate(job)
+        engine = self._offers.engine_of(job.model)
+        if engine is not None:
+            return engine.generate(job)
         return _refusal("model_not_found", f"{self._settings.name} does not offer {job.model}")
 
     # What this node says of itself
@@ -198,19 +202,19 @@ class Node:
         self._net.announce(self._capacity())
 
     def _models(self) -> tuple[ModelRecord, ...]:
-        return tuple(model for engine in self._engines for model in engine.models())
+        return self._offers.models()
 
     def _capacity(self) -> CapacityRecord:
         return capacity_record(
             self._facts,
-            [engine.name for engine in self._engines],
+            self._offers.names(),
             self._offered,
             software=__version__,
             version=self._capacity_version,
         )
 
     def _load(self) -> LoadRecord:
-        stats: list[ModelLoad] = [load for engine in self._engines for load in engine.stats()]
+        stats = self._offers.stats()
         self._sequence += 1
         return load_record(
             self._reading,
@@ -251,7 +255,8 @@ class Node:
             return
         self._announce_changes()
         self._net.report(self._load())
-        log.info("%s is ready", engine.name)
+        if engine.models():
+            log.info("%s is ready", engine.name)
 
     def _own(self, work: Any, name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)

@@ -19,9 +19,10 @@ from meshd.api.completions import CompletionAnswer, CompletionStream
 from meshd.api.embeddings import EmbeddingAnswer, read_embedding
 from meshd.api.errors import ApiError, from_failure
 from meshd.api.headers import answer_lines
+from meshd.api.housing import ModelDesk, answer_housing
 from meshd.api.models import find_model, model_list, model_object
 from meshd.api.openai import INCOMPLETE, AnswerBuilder, ChatAnswer, ChatStream, EventEncoder
-from meshd.api.paths import OWNERS, Found, Route
+from meshd.api.paths import HOUSING, OWNERS, Found, Route
 from meshd.api.replies import TEXT, Reply, error_reply, json_reply
 from meshd.api.trust import answer_trust
 from meshd.core.ports import Batch, EventStream, Gateway, RequestFailed, TrustDesk
@@ -60,7 +61,8 @@ DIALECTS = {Route.CHAT: CHAT, Route.COMPLETION: COMPLETION}
 
 class Answers:
     """Answers routes from a gateway. `clock` gives Unix seconds; `banner` is the text of `/`;
-    `trust` is asked who may be in the mesh, and None where nobody can be."""
+    `trust` is asked who may be in the mesh, and None where nobody can be; `models` is told what the
+    owner wants in memory."""
 
     def __init__(
         self,
@@ -68,9 +70,11 @@ class Answers:
         banner: str,
         clock: Callable[[], float],
         trust: TrustDesk | None = None,
+        models: ModelDesk | None = None,
     ) -> None:
         self._gateway = gateway
         self._trust = trust
+        self._models = models
         self._banner = banner
         self._clock = clock
 
@@ -87,12 +91,17 @@ class Answers:
                 case Route.EXPLAIN:
                     return self._explain(body, request_id, session)
                 case route if route in OWNERS:
-                    return json_reply(await answer_trust(self._trust, route, body))
+                    return await self._owner(route, body)
                 case _:
                     return self._read(found)
         except RequestFailed as failed:
             lines = answer_lines(failed.head) if failed.head else ""
             return error_reply(from_failure(failed.failure), lines)
+
+    async def _owner(self, route: Route, body: bytes) -> Reply:
+        if route in HOUSING:
+            return json_reply(await answer_housing(self._models, route, body))
+        return json_reply(await answer_trust(self._trust, route, body))
 
     async def _generate(
         self, dialect: Dialect, body: bytes, request_id: str, session: str

@@ -31,6 +31,10 @@ class Route(Enum):
     WITHDRAW = auto()
     JOIN = auto()
     REVOKE = auto()
+    LOAD_MODEL = auto()
+    UNLOAD_MODEL = auto()
+    PIN_MODEL = auto()
+    UNPIN_MODEL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class Found:
 PUBLIC = frozenset({Route.ROOT, Route.HEALTH})
 """Answered without a key: they say that something runs here, and no more."""
 
-OWNERS = frozenset({Route.INVITE, Route.INVITATIONS, Route.WITHDRAW, Route.JOIN, Route.REVOKE})
+TRUST = frozenset({Route.INVITE, Route.INVITATIONS, Route.WITHDRAW, Route.JOIN, Route.REVOKE})
+HOUSING = frozenset({Route.LOAD_MODEL, Route.UNLOAD_MODEL, Route.PIN_MODEL, Route.UNPIN_MODEL})
+OWNERS = TRUST | HOUSING
 """For the machine's owner alone: `meshd.api.origin.check_owner`."""
 
 
@@ -69,6 +75,10 @@ _ROUTES: dict[str, dict[str, Route]] = {
     "/mesh/v1/pair": _read(Route.INVITATIONS) | _write(Route.INVITE) | {"DELETE": Route.WITHDRAW},
     "/mesh/v1/join": _write(Route.JOIN),
     "/mesh/v1/revoke": _write(Route.REVOKE),
+    "/mesh/v1/models/load": _write(Route.LOAD_MODEL),
+    "/mesh/v1/models/unload": _write(Route.UNLOAD_MODEL),
+    "/mesh/v1/models/pin": _write(Route.PIN_MODEL),
+    "/mesh/v1/models/unpin": _write(Route.UNPIN_MODEL),
 }
 
 _MODEL_PREFIX = "/models/"

@@ -22,6 +22,7 @@ from meshd import __version__
 from meshd.address import is_loopback
 from meshd.api.answers import Answers
 from meshd.api.errors import ApiError, internal_error
+from meshd.api.housing import ModelDesk
 from meshd.api.limits import BACKLOG, DEFAULT, HEADER_LINE_MAX_BYTES, HttpLimits
 from meshd.api.routes import Routes
 from meshd.core.ports import Gateway, TrustDesk
@@ -102,7 +103,8 @@ class HttpServer:
 
     `name` is the node's, for the text at `/`; `hosts` are further names it may be addressed by;
     `auth` is given the request's API key (None without one) and says whether it may come in;
-    without it only loopback is served. `trust` answers pairing, joining and revoking.
+    without it only loopback is served. `trust` answers pairing, joining and revoking,
+    `models` loading and unloading.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class HttpServer:
         hosts: Collection[str] = (),
         auth: Callable[[str | None], bool] | None = None,
         trust: TrustDesk | None = None,
+        models: ModelDesk | None = None,
         limits: HttpLimits = DEFAULT,
     ) -> None:
         self._gateway = gateway
@@ -124,6 +127,7 @@ class HttpServer:
         self._hosts = hosts
         self._auth = auth
         self._trust = trust
+        self._models = models
         self._limits = limits
         self._routes: Routes | None = None
         self._listener: Listener | None = None
@@ -138,7 +142,7 @@ class HttpServer:
         """Begin to serve. Raises BindError."""
         if self._auth is None and not is_loopback(self._host):
             raise BindError(_open_door_words(self._host))
-        answers = Answers(self._gateway, _banner(self._name), time.time, self._trust)
+        answers = Answers(self._gateway, _banner(self._name), time.time, self._trust, self._models)
         self._routes = Routes(
             answers, hosts=_own_names(self._hosts), auth=self._auth, limits=self._limits
         )

@@ -36,7 +36,7 @@ NODE_MAX_CHARS = 128
 
 
 async def answer_trust(desk: TrustDesk | None, route: Route, body: bytes) -> Mapping[str, Any]:
-    """The JSON object that answers one of `paths.OWNERS`. Raises ApiError; 409 for a refusal."""
+    """The JSON object that answers one of `paths.TRUST`. Raises ApiError; 409 for a refusal."""
     if desk is None:
         raise _no_desk()
     try:

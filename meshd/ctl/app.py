@@ -19,6 +19,7 @@ from meshd.cli import Parser, add_settings, parse
 from meshd.ctl import client, exits
 from meshd.ctl.commands import COMMANDS
 from meshd.ctl.exits import Trouble
+from meshd.ctl.housing import ACTIONS as HOUSING
 
 EPILOG = f"""\
 The node asked is --node URL, else {client.URL_VARIABLE}, else {client.DEFAULT_URL}; an API
@@ -60,7 +61,10 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     status.add_argument("--wide", action="store_true", help="also address, chip, GPU, engines")
     peers = _command(sub, "peers", "the other nodes as seen from here")
     peers.add_argument("--wide", action="store_true", help="also why, age, endpoints, id")
-    models = _command(sub, "models", "what can be asked for, and who has it")
+    models = _command(sub, "models", "what can be asked for and who has it; load, unload, pin")
+    models.add_argument("action", nargs="?", choices=HOUSING, help="on the node that is asked")
+    models.add_argument("model", nargs="?", metavar="MODEL", help="which one")
+    models.add_argument("--force", action="store_true", help="load beyond what memory allows")
     explain = _command(sub, "explain", "where a question would go, and why; asks no model")
     explain.add_argument("prompt", metavar="PROMPT", help="the question")
     explain.add_argument("--model", help="the model it is for (default: the first one offered)")

@@ -21,6 +21,7 @@ from meshd.ctl import client, exits, keys, trust
 from meshd.ctl.console import Body, complain, node_of, print_lines, screen_now, shaped, show
 from meshd.ctl.exits import Trouble
 from meshd.ctl.explain import explain_lines
+from meshd.ctl.housing import change_model
 from meshd.ctl.models import models_lines
 from meshd.ctl.peers import peers_lines
 from meshd.ctl.screen import REDRAW, Cell, Column, Screen, supports_redraw, table
@@ -74,6 +75,8 @@ def peers(args: Namespace) -> int:
 
 
 def models(args: Namespace) -> int:
+    if args.action is not None:
+        return change_model(args)
     show(args, node_of(args).get("/v1/models"), models_lines)
     return exits.OK
 

@@ -56,6 +56,10 @@ class Machine:
     log: Path
 
 
+ALONE = ("--no-mdns", "--no-adopt", "--no-catalog")
+"""The three nodes know each other, and use nothing else that is on this machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """Who answered, and how."""
@@ -138,7 +142,7 @@ def _start(name: str, flags: Mapping[str, str], log: Path) -> Machine:
     words = [word for pair in flags.items() for word in pair]
     with log.open("wb") as out:
         process = subprocess.Popen(  # noqa: S603 - our own daemon
-            [sys.executable, "-m", "meshd", "run", "--no-mdns", *words],
+            [sys.executable, "-m", "meshd", "run", *ALONE, *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

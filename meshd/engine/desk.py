@@ -1,57 +1,73 @@
-"""Where a job becomes a turn, inside any kind of worker.
+"""The owner's words about this node's models, brought to the engine that has them.
 
-What can be refused is refused here, before the model has done anything: a malformed job, a prompt
-that does not fit, a schema that cannot be kept to.
+Pins and force are for models that live in this machine's own memory; a server that was adopted
+keeps house itself, and that is said.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from meshd.engine import frames
-from meshd.engine.tool_calls import form_of
-from meshd.engine.turn import Tokenizer, Turn, prefix_of, prepare, reader_of, wants_form
-from protocol.errors import ProtocolError
+from meshd.core.ports import Engine, EngineError, RequestFailed
+from meshd.engine.places import LoadRefused
+from meshd.engine.residency import ResidentEngine
 from protocol.jobs import Failure
 
 
-class GuidedTokenizer(Tokenizer, Protocol):
-    """A model whose answers can be held to a form."""
+class Desk:
+    """Changes what is in memory here."""
 
-    def guidance(self) -> Any: ...
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = engines
+
+    async def change(self, action: str, model: str, *, force: bool) -> Mapping[str, Any]:
+        """`load`, `unload`, `pin` or `unpin` a model; its state afterwards: `{"model", "warm",
+        "pinned", "reserved_bytes"}`. Raises RequestFailed."""
+        engine = self._having(model)
+        try:
+            await _carry_out(engine, action, model, force=force)
+        except LoadRefused as refused:
+            raise RequestFailed(Failure(refused.code, str(refused), elsewhere=False)) from None
+        except EngineError as error:
+            raise RequestFailed(Failure("bad_request", str(error), elsewhere=False)) from None
+        return _state(engine, model)
+
+    def _having(self, model: str) -> Engine:
+        """The engine in whose memory the model is or would be."""
+        for engine in sorted(self._engines, key=lambda each: not isinstance(each, ResidentEngine)):
+            if _has(engine, model):
+                return engine
+        unknown = f"this node has no model {model!r}; `meshctl models` lists who has which"
+        raise RequestFailed(Failure("model_not_found", unknown, elsewhere=False, param="model"))
 
 
-def open_turn(
-    key: int, fields: Any, model: GuidedTokenizer, skills: frozenset[str], now: float
-) -> Turn | Failure:
-    """The turn of a JOB frame, or why there is none. `now` is monotonic seconds."""
-    try:
-        job = frames.read_job(fields)
-    except ProtocolError as error:
-        return Failure("bad_request", f"the job is malformed: {error}", elsewhere=False)
-    prompt = prepare(job, model, skills)
-    if isinstance(prompt, Failure):
-        return prompt
-    turn = Turn(key, job, prompt, model.context_length, arrived=now, placed=now)
-    turn.reader = reader_of(job, model)
-    return _constrain(turn, model) or turn
+async def _carry_out(engine: Engine, action: str, model: str, *, force: bool) -> None:
+    match action, engine:
+        case "load", ResidentEngine():
+            await engine.load(model, force=force)
+        case "load", _:
+            await engine.load(model)
+        case "unload", _:
+            await engine.unload(model)
+        case _, ResidentEngine():
+            engine.pin(model, pinned=action == "pin")
+        case _:
+            raise EngineError(f"{model} belongs to {engine.name}; only models here are pinned")
 
 
-def _constrain(turn: Turn, model: GuidedTokenizer) -> Failure | None:
-    """Give the turn its constraint, which knows what another machine already said."""
-    job = turn.job
-    if not wants_form(job):
-        return None
-    try:
-        from meshd.engine.grammar import GrammarError, constrain
+def _has(engine: Engine, model: str) -> bool:
+    if isinstance(engine, ResidentEngine):
+        return engine.knows(model)
+    return any(record.model_id == model for record in engine.models())
 
-        guidance = model.guidance()
-    except ImportError:
-        message = "this node lacks llguidance, which keeps answers to a given form"
-        return Failure("unsupported", message, elsewhere=True, param="response_format")
-    try:
-        turn.constraint = constrain(job, form_of(model.template.source), guidance)
-    except GrammarError as error:
-        return Failure("bad_request", str(error), elsewhere=False, param=error.param)
-    turn.constraint.take(prefix_of(job, model))
-    return None
+
+def _state(engine: Engine, model: str) -> Mapping[str, Any]:
+    resident = engine if isinstance(engine, ResidentEngine) else None
+    model_id = resident.id_of(model) if resident else model
+    return {
+        "model": model_id,
+        "warm": any(load.warm for load in engine.stats() if load.model_id == model_id),
+        "pinned": model_id in resident.pinned if resident else False,
+        "reserved_bytes": resident.reserved_bytes if resident else 0,
+    }

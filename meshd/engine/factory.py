@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from meshd.core.ports import Engine, EngineError
@@ -23,25 +24,33 @@ def build(spec: EngineSpec) -> Engine:
 
             return EmulatedEngine(spec)
         case UpstreamSpec(url, model, slots):
+            from meshd.engine.keyring import upstream_key
             from meshd.engine.upstream import UpstreamEngine
 
-            return UpstreamEngine(url, model, slots)
+            return UpstreamEngine(url, model, slots, key=upstream_key(spec, os.environ))
         case LlamaSpec():
             return _llamacpp(spec)
         case MlxSpec():
             return _mlx(spec)
 
 
-def _llamacpp(spec: LlamaSpec) -> Engine:
+def model_file(spec: LlamaSpec) -> Path:
+    """The file that a SPEC names, which may not be there. Raises EngineError where llama.cpp or the
+    bundled model is not installed."""
     from importlib.util import find_spec
 
     from meshd.engine.bundled import bundled_gguf
-    from meshd.engine.supervisor import LlamaEngine, LlamaOptions
 
     if find_spec("llama_cpp") is None:
         raise EngineError("llama.cpp is not installed: install meshd-llm with the extra `llama`")
-    path = bundled_gguf() if spec.path == BUNDLED else Path(spec.path).expanduser()
-    return LlamaEngine(path, LlamaOptions(spec.ctx, spec.slots, spec.threads, spec.model))
+    return bundled_gguf() if spec.path == BUNDLED else Path(spec.path).expanduser()
+
+
+def _llamacpp(spec: LlamaSpec) -> Engine:
+    from meshd.engine.supervisor import LlamaEngine, LlamaOptions
+
+    options = LlamaOptions(spec.ctx, spec.slots, spec.threads, spec.model)
+    return LlamaEngine(model_file(spec), options)
 
 
 def _mlx(spec: MlxSpec) -> Engine:

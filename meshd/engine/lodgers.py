@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from meshd.core.ports import EngineError
 from meshd.core.residency.footprint import choose_context, footprint
 from meshd.core.residency.plan import reserve_bytes
 from meshd.engine.catalog import Entry, Stores, entry_of, scan
@@ -20,20 +19,18 @@ from meshd.engine.places import Lodger, Machine
 from meshd.engine.spec import LlamaSpec
 from meshd.engine.supervisor import LlamaEngine, LlamaOptions
 
-SERVED = frozenset({"chat", "completion"})
-"""What is told of a cold model: what its file says, and `supervisor` says of a running one. A model
-that has none of these is not offered."""
+SERVED = frozenset({"chat", "completion", "tools", "embedding"})
+"""What the worker can do (`worker` says it of a running model); more, the file may say, and is not
+told of a cold one. A model that has none of these is not offered."""
 
 SLOTS = 4
 """Conversations at once of a model that nobody configured: a household."""
 
 
-def wanted_lodgers(
-    specs: Sequence[tuple[LlamaSpec, Path]], machine: Machine, state_dir: Path | None
-) -> list[Lodger]:
+def wanted_lodgers(specs: Sequence[tuple[LlamaSpec, Path]], machine: Machine) -> list[Lodger]:
     """The models that the owner named. Raises EngineError for a file that is none."""
     memory = _memory_bytes(machine)
-    heads = HeadCache(state_dir)
+    heads = HeadCache(None)
     return [_wanted(spec, entry_of(path, heads), memory) for spec, path in specs]
 
 
@@ -46,11 +43,6 @@ def found_lodgers(stores: Stores, machine: Machine, state_dir: Path | None) -> l
 
 
 def _wanted(spec: LlamaSpec, entry: Entry, memory_bytes: int) -> Lodger:
-    if not SERVED & {*entry.record.capabilities}:
-        raise EngineError(
-            f"{entry.path} is a model for {', '.join(entry.record.capabilities)}, which this "
-            "version does not serve; name a model that writes text"
-        )
     record = entry.record
     if spec.model and spec.model != record.model_id:
         aliases = (record.model_id, *(name for name in record.aliases if name != spec.model))

@@ -73,8 +73,10 @@ class MlxBatch:
         return sequence, reused
 
     def step(self) -> list[tuple[int, int]]:
-        """One pass over the weights: (sequence, token) of each answer under way. Raises RuntimeError or
-        ValueError when MLX fails; every sequence is undefined then."""
+        """One pass over the weights: (sequence, token) of each answer under way.
+
+        Raises RuntimeError or ValueError when MLX fails; every sequence is undefined then.
+        """
         share = self.prefill_tokens // max(1, len(self._reading))
         self._generator.prefill_step_size = max(FRAGMENT_TOKENS, share)
         _, responses = self._generator.next()

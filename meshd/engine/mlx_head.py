@@ -38,7 +38,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json
 FINGERPRINT_BLOCKS = 16
 FINGERPRINT_BLOCK_BYTES = 64 * 1024
 
-SNAPSHOT = re.compile(r"models--[^/]+--([^/]+)/snapshots/[^/]+/?$")
+SNAPSHOT = re.compile(r"models--[^/]+?--([^/]+)/snapshots/[^/]+/?$")
 """Where the Hugging Face cache keeps a model: the folder itself is named by a hash."""
 
 

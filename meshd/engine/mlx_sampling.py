@@ -34,7 +34,7 @@ from mlx_lm.sample_utils import (
     make_repetition_penalty,
 )
 
-from meshd.engine.logits import Row, log_softmax
+from meshd.engine.logits import describe, log_softmax
 from protocol.jobs import Sampling
 
 PENALTY_TOKENS = 64
@@ -136,9 +136,10 @@ class Witness:
         self._rows.append(logits[0])
         return logits
 
-    def take(self) -> Row:
-        """The log probabilities that the next token to be told was chosen from."""
-        return log_softmax(np.array(self._rows.popleft().astype(mx.float32)))
+    def tell(self, token: int, top: int, piece: Callable[[int], bytes]) -> dict[str, Any]:
+        """OpenAI's logprob object of the next token that is told, which is `token`."""
+        row = np.array(self._rows.popleft().astype(mx.float32))
+        return describe(log_softmax(row), token, top, piece)
 
 
 def processors_of(

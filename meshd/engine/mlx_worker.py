@@ -19,10 +19,11 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from meshd.engine import frames
-from meshd.engine.desk import open_turn
+from meshd.engine.intake import open_turn
 from meshd.engine.line import Line, open_line
 from meshd.engine.tool_calls import form_of
 from meshd.engine.turn import Turn
+from protocol.errors import ProtocolError
 from protocol.jobs import Event, Failure, Sampling
 
 if TYPE_CHECKING:
@@ -99,11 +100,17 @@ class Worker:
             self._drop(values[1])
 
     def _accept(self, key: int, fields: Any) -> None:
+        try:
+            job = frames.read_job(fields)
+        except ProtocolError as error:
+            failure = Failure("bad_request", f"the job is malformed: {error}", elsewhere=False)
+            self._out.append((key, [failure]))
+            return
         now = time.monotonic()
-        turn = open_turn(key, fields, self._model, SKILLS, now)
+        turn = open_turn(key, job, self._model, SKILLS, now)
         if isinstance(turn, Failure):
             self._out.append((key, [turn]))
-        elif turn.job.max_tokens == 0:
+        elif job.max_tokens == 0:
             self._out.append((key, [turn.finish("length", now)]))
         else:
             self._waiting.append(turn)
@@ -114,15 +121,16 @@ class Worker:
         sampling = turn.job.sampling
         extras = turn.job.extras if isinstance(turn.job.extras, dict) else {}
         forbidden = sorted(self._model.ends) if extras.get("ignore_eos") is True else []
-        witness = [Witness()] if turn.job.logprobs else []
+        witness = Witness() if turn.job.logprobs else None
         changes = processors_of(sampling, len(turn.prompt), forbidden, turn.constraint)
         sequence, turn.cached = self._batch.start(
             turn.prompt,
             sampler_of(sampling),
-            [*witness, *changes],
+            [witness, *changes] if witness else changes,
             reuse=sampling.seed is None,
         )
-        self._witnesses |= {sequence: each for each in witness}
+        if witness is not None:
+            self._witnesses[sequence] = witness
         turn.placed = time.monotonic()
         self._running[sequence] = turn
 
@@ -151,9 +159,7 @@ class Worker:
         turn, model, logprob = self._running[sequence], self._model, None
         witness = self._witnesses.get(sequence)
         if witness is not None:
-            from meshd.engine.logits import describe
-
-            logprob = describe(witness.take(), token, turn.job.top_logprobs, model.piece)
+            logprob = witness.tell(token, turn.job.top_logprobs, model.piece)
         events = turn.token(
             token, model.piece(token), is_end=model.is_end(token), now=now, logprob=logprob
         )

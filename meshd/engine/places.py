@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from meshd.core.ports import Engine, HostReading
+from meshd.core.ports import Engine, EngineError, HostReading
 from meshd.core.residency.footprint import Footprint
-from meshd.core.residency.plan import Resident
+from meshd.core.residency.plan import Refused, Resident
 from protocol.messages import ModelLoad, ModelRecord
 
 SET_ASIDE_S = 60.0
@@ -31,6 +31,10 @@ class ModelEngine(Engine, Protocol):
     @property
     def worker_pid(self) -> int | None:
         """The process; None while there is none, or where the model takes none of its own."""
+        ...
+
+    def cached_prefixes(self, model_id: str) -> bytes:
+        """What the model's cache holds, as `core.routing.prefix` tells it; empty for nothing."""
         ...
 
 
@@ -53,6 +57,14 @@ class Lodger:
     make: Callable[[], ModelEngine]
     is_wanted: bool = False
     """The owner named it: it is loaded at the start, and keep-alive does not apply."""
+
+
+class LoadRefused(EngineError):
+    """The memory cannot be had. `code` is one of protocol.jobs.FAILURES."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.message)
+        self.code = refused.code
 
 
 @dataclass(slots=True)
@@ -101,6 +113,11 @@ class Place:
         """What is promised for it while it is in memory."""
         return self.lodger.need.total_bytes
 
+    @property
+    def worker_pid(self) -> int | None:
+        """The process that holds it, where it has one."""
+        return self.engine.worker_pid if self.engine is not None else None
+
     def is_set_aside(self, now: float) -> bool:
         """It could not be loaded just now, or its worker ended again and again."""
         if self.engine is not None:
@@ -141,3 +158,7 @@ class Place:
         """What the model's running engine calls it."""
         told = self.engine.models() if self.engine is not None else ()
         return told[0].model_id if told else self.model_id
+
+    def cached_prefixes(self) -> bytes:
+        """What the running engine's cache holds; empty for nothing."""
+        return self.engine.cached_prefixes(self.own_id()) if self.engine is not None else b""

@@ -12,7 +12,8 @@ this part decides none of what goes in and out, it carries out what `meshd.core.
 - a model that cannot be loaded is set aside for places.SET_ASIDE_S, with the reason; the owner may
   ask for it at once.
 
-The owner's words are `load` (with `force`), `unload`, `pin` and `unpin`.
+The owner's words are `load` (with `force`), `unload`, `pin` and `unpin`. A pin lasts as long as the
+daemon runs.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from meshd.core.residency.plan import (
     unsettled_bytes,
 )
 from meshd.engine.ledger import Ledger, Promise
-from meshd.engine.places import Lodger, Machine, Place
+from meshd.engine.places import LoadRefused, Lodger, Machine, Place
 from protocol.jobs import Failure, Job
 from protocol.messages import ModelLoad, ModelRecord
 
@@ -55,10 +56,10 @@ FIND_EVERY_S = 60.0
 RETRY_AFTER_S = 5.0
 """Asked of those whose model waits for busy ones: about one answer's time."""
 
-Find = Callable[[], Sequence[Lodger]]
-
 REPLANS_MAX = 8
 """A model chosen to go may become busy before it goes; then the choice is made anew."""
+
+Find = Callable[[], Sequence[Lodger]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,6 @@ class Housing:
     reserve_bytes: int | None = None
     """For the owner's own programs; None: `plan.reserve_bytes` of the machine."""
     keep_alive_s: float = KEEP_ALIVE_S
-
-
-class LoadRefused(EngineError):
-    """The memory cannot be had. `code` is one of protocol.jobs.FAILURES."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(refused.message)
-        self.code = refused.code
 
 
 class ResidentEngine:
@@ -106,8 +99,6 @@ class ResidentEngine:
         self._turn = asyncio.Lock()
         self._owners: list[asyncio.Task[None]] = []
         self._closing = False
-
-    # The Engine port
 
     async def start(self) -> None:
         """Returns when the wanted models are warm, or stay cold for want of memory, which is said
@@ -167,7 +158,18 @@ class ResidentEngine:
     def generate(self, job: Job) -> EventStream:
         return self._generate(job)
 
-    # What else can be asked
+    def cached_prefixes(self, model_id: str) -> bytes:
+        """What a model's cache holds, as `core.routing.prefix` tells it; empty for nothing."""
+        place = self._places.get(model_id)
+        return place.cached_prefixes() if place is not None else b""
+
+    def knows(self, model: str) -> bool:
+        """It is a model of this machine, by its id or another name, set aside or not."""
+        return model in self._names
+
+    def id_of(self, model: str) -> str:
+        """The id of a model that is known."""
+        return self._names[model]
 
     @property
     def pinned(self) -> tuple[str, ...]:
@@ -274,16 +276,15 @@ class ResidentEngine:
         force: bool,
         others: Sequence[Promise],
     ) -> tuple[Admitted | Refused, Mapping[str, Promise]]:
-        need, total = place.lodger.need, reading.memory_total_bytes
-        own = self._housing.reserve_bytes
+        total, own = reading.memory_total_bytes, self._housing.reserve_bytes
         room = Room(
             total,
             reading.memory_available_bytes,
             reserve_bytes(total) if own is None else own,
             unsettled_bytes([*self._ledger.promises.values(), *others]),
         )
-        outcome = plan_load(place.model_id, need, room, residents, force=force)
-        added = {place.model_id: (need.total_bytes, 0)}
+        outcome = plan_load(place.model_id, place.lodger.need, room, residents, force=force)
+        added = {place.model_id: (place.needs_bytes, 0)}
         return outcome, added if isinstance(outcome, Admitted) else {}
 
     async def _evict(self, place: Place, why: str, newcomer: Place | None = None) -> None:
@@ -306,18 +307,20 @@ class ResidentEngine:
 
     async def _promise(self, coming: Mapping[str, Place]) -> None:
         """Our promises are what is held now, as far as it has settled, and who is coming."""
-        promises: dict[str, Promise] = {
-            each.model_id: (each.needs_bytes, self._settled(each)) for each in self._held()
-        }
-        promises |= {key: (each.needs_bytes, 0) for key, each in coming.items()}
-        await asyncio.to_thread(self._ledger.update, promises)
+        held = [(each.model_id, each.needs_bytes, each.worker_pid) for each in self._held()]
+        held += [(key, each.needs_bytes, None) for key, each in coming.items()]
+        await asyncio.to_thread(self._write_down, held, coming.keys())
 
-    def _settled(self, place: Place) -> int:
-        total = place.needs_bytes
-        assert place.engine is not None
-        pid = place.engine.worker_pid
-        told = self._machine.settled_bytes(pid) if pid is not None else None
-        return total if told is None else min(total, told)
+    def _write_down(
+        self, held: Sequence[tuple[str, int, int | None]], coming: Collection[str]
+    ) -> None:
+        """In a thread: looking at processes, and the ledger, touch files."""
+        promises = {}
+        for model_id, total, pid in held:
+            told = self._machine.settled_bytes(pid) if pid is not None else None
+            settled = total if told is None else min(total, told)
+            promises[model_id] = (total, 0 if model_id in coming else settled)
+        self._ledger.update(promises)
 
     # Looking after memory
 
@@ -373,8 +376,6 @@ class ResidentEngine:
             coldest = plan_shed([each.resident() for each in self._held()])
             if coldest is not None:
                 await self._evict(self._places[coldest], "memory pressure is critical")
-
-    # What is told of it
 
     def _held(self) -> list[Place]:
         return [place for place in self._places.values() if place.engine is not None]

@@ -4,12 +4,15 @@
 
     llamacpp:PATH[,ctx=4096][,slots=4][,threads=N][,model=ID]     PATH may be `bundled`
     mlx:PATH[,ctx=8192][,slots=4][,model=ID]                      PATH is a folder
-    openai:URL[,model=ID][,slots=8]
+    openai:URL[,model=ID][,slots=8][,key_env=NAME][,key_file=PATH]
     emulated:[name=..][,model=..][,prompt_tps=..][,generation_tps=..][,slots=..][,load_s=..]
              [,memory_gb=..][,ctx=..][,tokens=..][,fault=..][,fault_after=N][,fault_every=N]
 
 The text is split at commas that begin a `key=`, so a path or URL may hold commas of its own.
 Each kind is a table of keys; a key that is not in the table is an error that shows the table.
+
+A server's API key is never written in a SPEC, where every user of the machine could read it in the
+list of processes: `key_env` names the variable that holds it, `key_file` the file.
 """
 
 from __future__ import annotations
@@ -61,6 +64,8 @@ class UpstreamSpec:
     url: str
     model: str = ""
     slots: int = 8
+    key_env: str = ""
+    key_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,10 @@ def _upstream(rest: str) -> UpstreamSpec:
     url, options = _target("openai", rest, "URL", "openai:http://127.0.0.1:11434")
     if not re.match(r"https?://[^/\s]", url):
         raise SpecError(f"engine openai:{url}: URL must begin with http:// or https:// and a host")
-    return UpstreamSpec(url.rstrip("/"), **_read("openai", options, UPSTREAM_KEYS))
+    spec = UpstreamSpec(url.rstrip("/"), **_read("openai", options, UPSTREAM_KEYS))
+    if spec.key_env and spec.key_file:
+        raise SpecError(f"engine openai:{url}: key_env or key_file, not both")
+    return spec
 
 
 def _emulated(rest: str) -> EmulatedSpec:
@@ -156,6 +164,12 @@ def _word(value: str) -> str:
     return value
 
 
+def _variable(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", value):
+        raise ValueError("the name of an environment variable, not the key itself")
+    return value
+
+
 def _fault(value: str) -> str:
     if value not in FAULTS:
         raise ValueError(f"one of {', '.join(FAULTS)}")
@@ -175,7 +189,12 @@ MLX_KEYS: Keys = {
     "slots": _count(1, SLOTS_MAX),
     "model": _word,
 }
-UPSTREAM_KEYS: Keys = {"model": _word, "slots": _count(1, 65_535)}
+UPSTREAM_KEYS: Keys = {
+    "model": _word,
+    "slots": _count(1, 65_535),
+    "key_env": _variable,
+    "key_file": _word,
+}
 EMULATED_KEYS: Keys = {
     "name": _word,
     "model": _word,

@@ -15,6 +15,7 @@ Rules:
 - a call leaves when it is whole, in one piece: half a JSON object is of no use to a program;
 - what looks like a call and is none (broken JSON, a tool that nobody offered) is text, marks and
   all: nothing that a model said is lost;
+- a template with marks of its own kind inside Hermes's is known not to be known;
 - white space after a call is the model's way to its next call, and is dropped.
 
 A call's id is nine characters, letters and digits, because Mistral's template takes no other.
@@ -36,6 +37,10 @@ CALL_ID_CHARS = 9
 
 ARGUMENTS_MARK = "[ARGS]"
 """Between a tool's name and its arguments, in Mistral's newer form."""
+
+
+UNKNOWN_MARKS = ("<function=", "<arg_key>", "<parameter name")
+"""Of families that write XML between Hermes's marks (Qwen3-Coder, GLM): not read here yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ FORMS = (HERMES, MISTRAL, LLAMA3)
 
 def form_of(template: str) -> ToolForm | None:
     """The form that a chat template shows to its model; None when it is none of ours."""
+    if any(mark in template for mark in UNKNOWN_MARKS):
+        return None
     for form in (HERMES, MISTRAL):
         if form.opener in template:
             return form

@@ -259,6 +259,11 @@ class UpstreamEngine:
                 body = await self._get(f"{base}/models")
         except TimeoutError:
             raise ValueError(f"no list of models within {LISTING_TIMEOUT_S:.0f} s") from None
+        if not body:
+            # mlx_lm server does so while the hub's cache folder does not exist, and serves anyway.
+            if self._only:
+                return []
+            raise ValueError("it hung up instead of listing its models; name one with model=ID")
         try:
             listed = read_listing(msgspec.json.decode(body), self.name)
         except UnicodeDecodeError:

@@ -20,10 +20,11 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from meshd.engine import frames
+from meshd.engine.intake import open_turn
 from meshd.engine.line import Line, open_line
 from meshd.engine.scheduler import Placement, Row, Scheduler
 from meshd.engine.tool_calls import form_of
-from meshd.engine.turn import SKILLS, Turn, prefix_of, prepare, prepare_texts, reader_of, wants_form
+from meshd.engine.turn import SKILLS, Turn, prepare_texts
 from protocol.errors import ProtocolError
 from protocol.jobs import Event, Failure, Job
 
@@ -104,37 +105,15 @@ class Worker:
             self._out.append((key, [refusal]))
 
     def _accept_turn(self, key: int, job: Job) -> Failure | None:
-        model = self._model
-        prompt = prepare(job, model, SKILLS)
-        if isinstance(prompt, Failure):
-            return prompt
         now = time.monotonic()
-        turn = Turn(key, job, prompt, model.context_length, arrived=now, placed=now)
+        turn = open_turn(key, job, self._model, SKILLS, now)
+        if isinstance(turn, Failure):
+            return turn
         if job.max_tokens == 0:
             self._out.append((key, [turn.finish("length", now)]))
             return None
-        turn.reader = reader_of(job, model)
-        failure = self._constrain(turn)
-        if failure is None:
-            self._turns[key] = turn
-            self._scheduler.submit(key, prompt, reuse=job.sampling.seed is None)
-        return failure
-
-    def _constrain(self, turn: Turn) -> Failure | None:
-        """Give the turn its constraint, which knows what another machine already said."""
-        job, model = turn.job, self._model
-        if not wants_form(job):
-            return None
-        try:
-            from meshd.engine.grammar import GrammarError, constrain
-        except ImportError:
-            message = "this node lacks llguidance, which keeps answers to a given form"
-            return Failure("unsupported", message, elsewhere=True, param="response_format")
-        try:
-            turn.constraint = constrain(job, form_of(model.template.source), model.guidance())
-        except GrammarError as error:
-            return Failure("bad_request", str(error), elsewhere=False, param=error.param)
-        turn.constraint.take(prefix_of(job, model))
+        self._turns[key] = turn
+        self._scheduler.submit(key, turn.prompt, reuse=job.sampling.seed is None)
         return None
 
     def _accept_texts(self, key: int, job: Job) -> Failure | None:

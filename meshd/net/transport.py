@@ -35,6 +35,7 @@ from zmq.utils.monitor import parse_monitor_message
 from meshd.address import parse_host_port
 from meshd.net import gatekeeper
 from meshd.net.dial import LinkDown, LinkUp, OutgoingLink, Shape
+from meshd.net.halfopen import end_half_open
 from meshd.net.port import BindError, MeshPort
 from meshd.net.trust import Identity, MeshKey, TrustError, node_id_of, vouch, vouched_sender
 from protocol import limits
@@ -50,11 +51,6 @@ never has more than a handful."""
 
 LINGER_MS = 300
 """How long a closed link may still flush: enough for a goodbye, too short to be noticed."""
-
-HEARTBEAT_INTERVAL_MS = 10_000
-HEARTBEAT_WAIT_MS = 30_000
-"""ZeroMQ's own heartbeats, which end half-open connections. Membership judges far earlier, so they
-are rare: at one a second they were two thirds of an idle node's packets (measured, ten nodes)."""
 
 HANDSHAKE_WAIT_S = 3.0
 """CURVE takes two round trips and 1 ms of arithmetic; a busy Pi answers within one second."""
@@ -373,9 +369,7 @@ def shape_control(socket: zmq.Socket[bytes]) -> None:
     socket.set(zmq.IMMEDIATE, 1)
     socket.set(zmq.MAXMSGSIZE, limits.CONTROL_FRAME_MAX_BYTES + gatekeeper.CURVE_OVERHEAD_BYTES)
     socket.set(zmq.HANDSHAKE_IVL, int(HANDSHAKE_WAIT_S * 1_000))
-    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
-    socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_WAIT_MS)
-    socket.set(zmq.HEARTBEAT_TTL, HEARTBEAT_WAIT_MS)
+    end_half_open(socket)
 
 
 def drain_wakes(wakes: socket.socket) -> None:

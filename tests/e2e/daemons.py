@@ -84,6 +84,8 @@ class Daemon:
                 env={
                     **os.environ,
                     "PYTHONUNBUFFERED": "1",
+                    "MESHD_NO_ADOPT": "1",
+                    "MESHD_NO_CATALOG": "1",
                     "PYTHONWARNINGS": "default",
                     **(env or {}),
                 },

@@ -15,8 +15,8 @@ from meshd.core.residency.footprint import Footprint
 from meshd.engine import residency
 from meshd.engine.emulated import EmulatedEngine
 from meshd.engine.ledger import Ledger
-from meshd.engine.places import Lodger, Machine
-from meshd.engine.residency import Housing, LoadRefused, ResidentEngine
+from meshd.engine.places import LoadRefused, Lodger, Machine
+from meshd.engine.residency import Housing, ResidentEngine
 from meshd.engine.spec import EmulatedSpec
 from protocol.jobs import Failure, Finish, Job
 from protocol.messages import ModelRecord
@@ -72,6 +72,9 @@ class Model(EmulatedEngine):
     async def close(self) -> None:
         await super().close()
         self.desk.taken.pop(self.model, None)
+
+    def cached_prefixes(self, model_id: str) -> bytes:
+        return model_id.encode()
 
 
 @pytest.fixture
@@ -134,6 +137,7 @@ async def test_a_cold_model_is_loaded_when_it_is_asked_for(desk: Desk, housed) -
         assert isinstance(await ending(engine, ask("a.gguf")), Finish)
         assert warm(engine) == {"a"}
         assert engine.reserved_bytes == 4 * GB
+        assert (engine.cached_prefixes("a"), engine.cached_prefixes("b")) == (b"a", b"")
         assert [record.model_id for record in engine.models()] == ["a", "b"]
 
 

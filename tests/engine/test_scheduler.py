@@ -52,16 +52,24 @@ def test_a_generating_turn_takes_part_in_every_pass():
     assert all(rows[0] == Row(0, (7,), 1 + at, wants_output=True) for at, rows in enumerate(passes))
 
 
-def test_a_short_prompt_does_not_wait_behind_a_long_one():
-    """Both get a share of the pass; what the short one leaves goes to the long one."""
+def test_prompts_share_a_pass():
+    """Equally, and what the shorter one leaves goes to the longer one."""
+    scheduler = Scheduler(2, 8)
+    begin(scheduler, 1, list(range(100)))
+    begin(scheduler, 2, [1] * 5)
+    rows = scheduler.plan()
+    assert [(row.slot, len(row.tokens)) for row in rows] == [(1, 4), (0, 4)]
+
+
+def test_a_short_prompt_is_read_alone_but_not_twice_in_a_row():
+    """Its first word comes soon, and a flood of them does not hold up the long one."""
     scheduler = Scheduler(2, 8)
     begin(scheduler, 1, list(range(100)))
     begin(scheduler, 2, [1, 2])
-    rows = scheduler.plan()
-    assert [(row.slot, len(row.tokens), row.wants_output) for row in rows] == [
-        (1, 2, True),
-        (0, 6, False),
-    ]
+    assert [(row.slot, len(row.tokens)) for row in step(scheduler)] == [(1, 2)]
+    scheduler.finish(1)
+    begin(scheduler, 3, [3, 4])
+    assert [(row.slot, len(row.tokens)) for row in step(scheduler)] == [(1, 2), (0, 6)]
 
 
 def test_turns_start_in_order_of_arrival():

@@ -161,12 +161,17 @@ async def test_a_worker_does_not_outlive_its_daemon():
     await wait_until(lambda: not is_alive(int(output)))
 
 
+LLAMA = b"llama"
+"""First in a file as its architecture."""
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda _whole: b"not a model", "does not begin with GGUF"),
         (lambda whole: whole[: len(whole) // 2], "cannot load"),
-        (lambda whole: whole[:4096], "cannot load"),
+        (lambda whole: whole[:4096], "not a whole GGUF"),
+        (lambda whole: whole.replace(LLAMA, b"nosuc", 1), "unknown model architecture: 'nosuc'"),
         (lambda whole: whole[:20], "not a whole GGUF"),
     ],
 )

@@ -160,3 +160,9 @@ def test_an_earlier_call_without_a_name_is_refused(call):
 def test_a_template_may_ask_for_the_date():
     """Some models were trained with it in front of them."""
     assert jinja("{{ strftime_now('%Y') }}").render([USER]).isdigit()
+
+
+def test_a_template_may_say_how_json_is_written():
+    """As in the library that models are published for."""
+    template = "{{ messages[0] | tojson(separators=(',', ':'), sort_keys=true) }}"
+    assert jinja(template).render([USER]) == '{"content":"hi","role":"user"}'

@@ -170,6 +170,8 @@ def test_arguments_may_be_text_already():
         ("return <tool_call></tool_call> tags", HERMES),
         ("[AVAILABLE_TOOLS] [TOOL_CALLS]", MISTRAL),
         ('<|start_header_id|> {"name": ..., "parameters": ...}', LLAMA3),
+        ("<tool_call><function=f><parameter=x>", None),
+        ("<tool_call>f<arg_key>x</arg_key>", None),
         ("<|im_start|>", None),
         ("", None),
     ],

@@ -41,6 +41,7 @@ class Script:
         self.closes_after_reply = False
         self.connections = 0
         self.posts: list[bytes] = []
+        self.heads: list[bytes] = []
         self.gone = asyncio.Event()
         self.url = ""
 
@@ -61,6 +62,7 @@ class Script:
             writer.close()
 
     def _answer(self, head: bytes, body: bytes) -> bytes:
+        self.heads.append(head)
         if head.startswith(b"GET"):
             return (
                 self.listing
@@ -115,6 +117,18 @@ async def test_a_stream_passes_through(script, answer):
         text, (finish,) = await answer(engine, JOB)
     assert text == "hi"
     assert finish.reason == "stop"
+
+
+async def test_a_key_goes_to_its_server_with_every_request(script, answer):
+    """As a bearer token; without one there is no such header."""
+    script.replies = [STREAMED]
+    async with adopted(script, key="sk-1") as engine:
+        await answer(engine, JOB)
+    assert all(b"\r\nauthorization: Bearer sk-1\r\n" in head for head in script.heads)
+    script.heads.clear()
+    async with adopted(script):
+        pass
+    assert not any(b"authorization" in head for head in script.heads)
 
 
 async def test_an_alias_is_asked_for_by_its_real_name(script, answer):

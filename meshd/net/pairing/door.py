@@ -27,6 +27,7 @@ from meshd.address import format_host_port
 from meshd.core.effects import Notice
 from meshd.net import gatekeeper
 from meshd.net.gatekeeper import Gatekeeper
+from meshd.net.halfopen import end_half_open
 from meshd.net.pairing.exchange import Admitted, Offers
 from meshd.net.pairing.invitation import Invitation, code_invitation, draw_code, draw_token, shown
 from meshd.net.pairing.refusal import PairingError
@@ -252,3 +253,4 @@ def shape_door(socket: zmq.Socket[bytes], host: str) -> None:
     socket.set(zmq.IMMEDIATE, 1)
     socket.set(zmq.MAXMSGSIZE, FRAME_MAX_BYTES)
     socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_WAIT_MS)
+    end_half_open(socket)

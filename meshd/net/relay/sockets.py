@@ -7,8 +7,8 @@ whoever sends outside a turn asks for one (`kick`). A turn is bounded, so that o
 keep the loop from everybody else.
 
 The options are the same on both sides: CURVE always, little queueing inside ZeroMQ (a request that
-cannot be sent now should go to another node, not into a queue), heartbeats that notice a cut cable,
-and no lingering at the end.
+cannot be sent now should go to another node, not into a queue), TCP's own means against connections
+that lead nowhere (`halfopen` says why not ZeroMQ's), and no lingering at the end.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import cast
 import zmq
 
 from meshd.net.gatekeeper import CURVE_OVERHEAD_BYTES
+from meshd.net.halfopen import end_half_open
 from protocol import limits
 from protocol.messages import Endpoint
 
@@ -31,12 +32,6 @@ Context = zmq.Context[zmq.Socket[bytes]]
 HWM_FRAMES = 128
 """Frames ZeroMQ may hold per connection and direction: 32 MiB of body chunks, or the event frames
 of four requests that have used all their credit."""
-
-HEARTBEAT_IVL_MS = 2_000
-HEARTBEAT_TIMEOUT_MS = 10_000
-"""Notices a cut cable when nobody asks anything. Longer than on the control socket, because a
-heartbeat waits behind what the kernel still has to send: 4 MB of a body, 3.2 s at 10 Mbit/s. While
-requests are open, the relay's own pings are much quicker."""
 
 HANDSHAKE_IVL_MS = 3_000
 """A peer that accepts and then says nothing is given up after this."""
@@ -140,9 +135,7 @@ def new_socket(context: Context, kind: int, host: str) -> zmq.Socket[bytes]:
     socket.set(zmq.RCVHWM, HWM_FRAMES)
     socket.set(zmq.IMMEDIATE, 1)
     socket.set(zmq.MAXMSGSIZE, limits.RELAY_FRAME_MAX_BYTES + CURVE_OVERHEAD_BYTES)
-    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_IVL_MS)
-    socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-    socket.set(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
+    end_half_open(socket)
     socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_IVL_MS)
     socket.set(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
     socket.set(zmq.BACKLOG, BACKLOG)

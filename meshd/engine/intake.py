@@ -1,0 +1,56 @@
+"""Where a job becomes a turn, inside any kind of worker.
+
+What can be refused is refused here, before the model has done anything: a prompt that does not fit,
+tools or a form that the model cannot serve, a schema that cannot be kept to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from meshd.engine.tool_calls import form_of
+from meshd.engine.turn import Tokenizer, Turn, prefix_of, prepare, reader_of, wants_form
+from protocol.jobs import Failure, Job
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+
+
+class GuidedTokenizer(Tokenizer, Protocol):
+    """A model whose answers can be held to a form."""
+
+    def guidance(self) -> LLTokenizer:
+        """The tokenizer as llguidance sees it. Raises ImportError where that is not installed."""
+        ...
+
+
+def open_turn(
+    key: int, job: Job, model: GuidedTokenizer, skills: frozenset[str], now: float
+) -> Turn | Failure:
+    """The turn of a job, or why there is none. `now` is monotonic seconds."""
+    prompt = prepare(job, model, skills)
+    if isinstance(prompt, Failure):
+        return prompt
+    turn = Turn(key, job, prompt, model.context_length, arrived=now, placed=now)
+    turn.reader = reader_of(job, model)
+    return _constrain(turn, model) or turn
+
+
+def _constrain(turn: Turn, model: GuidedTokenizer) -> Failure | None:
+    """Give the turn its constraint, which knows what another machine already said."""
+    job = turn.job
+    if not wants_form(job):
+        return None
+    try:
+        from meshd.engine.grammar import GrammarError, constrain
+
+        guidance = model.guidance()
+    except ImportError:
+        message = "this node lacks llguidance, which keeps answers to a given form"
+        return Failure("unsupported", message, elsewhere=True, param="response_format")
+    try:
+        turn.constraint = constrain(job, form_of(model.template.source), guidance)
+    except GrammarError as error:
+        return Failure("bad_request", str(error), elsewhere=False, param=error.param)
+    turn.constraint.take(prefix_of(job, model))
+    return None

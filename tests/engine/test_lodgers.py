@@ -1,0 +1,101 @@
+"""Claims of meshd.engine.lodgers and meshd.engine.roster: from settings to what may be loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshd.config import Settings
+from meshd.core.ports import EngineError, HostReading
+from meshd.engine.bundled import bundled_gguf
+from meshd.engine.catalog import Stores
+from meshd.engine.lodgers import found_lodgers, wanted_lodgers
+from meshd.engine.places import Machine
+from meshd.engine.residency import ResidentEngine
+from meshd.engine.roster import roster
+from meshd.engine.spec import LlamaSpec, parse
+from tests.engine.modelfiles import write
+
+GB = 10**9
+TEMPLATE = {"tokenizer_chat_template": "{{ messages }}{{ tools }}"}
+
+
+def machine(gigabytes: float) -> Machine:
+    size = round(gigabytes * GB)
+    return Machine(lambda: HostReading(size, size, "normal"), lambda _pid: None)
+
+
+def wanted(path: Path, gigabytes: float = 1000, **options: object):
+    (lodger,) = wanted_lodgers([(LlamaSpec(str(path), **options), path)], machine(gigabytes))
+    return lodger
+
+
+def test_the_context_is_what_the_model_and_the_machine_allow() -> None:
+    """SmolLM2 was made for 8,192 tokens; on a machine of 1.5 GB it gets half of them."""
+    assert wanted(bundled_gguf()).record.context_length == 8192
+    assert wanted(bundled_gguf(), gigabytes=1.5).record.context_length == 4096
+    assert wanted(bundled_gguf(), ctx=1000).record.context_length == 1000
+
+
+def test_what_is_reserved_follows_slots_and_context() -> None:
+    """The owner's own numbers, when given."""
+    small, large = (wanted(bundled_gguf(), ctx=2048, slots=slots) for slots in (1, 4))
+    assert large.need.kv_bytes == 4 * small.need.kv_bytes
+    assert (small.slots, small.is_wanted) == (1, True)
+
+
+def test_a_name_given_by_the_owner_is_the_id(tmp_path: Path) -> None:
+    """The one made from the file is an alias then."""
+    record = wanted(write(tmp_path / "Tiny-Q4_0.gguf", **TEMPLATE), model="mine").record
+    assert record.model_id == "mine"
+    assert {"tiny", "Tiny-Q4_0"} <= set(record.aliases)
+
+
+def test_a_named_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    """A projector belongs to a model."""
+    with pytest.raises(EngineError, match="a projector or an adapter"):
+        wanted(write(tmp_path / "x.gguf", general_type="mmproj"))
+    with pytest.raises(EngineError, match="not found"):
+        wanted(tmp_path / "absent.gguf")
+
+
+def test_found_models_are_told_with_what_the_worker_can_do(tmp_path: Path) -> None:
+    """It has no eyes, whatever lies beside the file."""
+    write(tmp_path / "m.gguf", **TEMPLATE)
+    write(tmp_path / "mmproj-m.gguf", general_type="mmproj")
+    (lodger,) = found_lodgers(Stores(gguf=(tmp_path,)), machine(8), None)
+    assert lodger.record.capabilities == ("chat", "completion", "tools")
+    assert not lodger.is_wanted
+
+
+def names(*engines: str, catalog: bool = False, adopt: bool = False) -> list[str]:
+    settings = Settings(Path("absent"), "n", catalog=catalog, adopt=adopt)
+    specs = [parse(engine) for engine in engines]
+    return [engine.name for engine in roster(specs, settings, machine(8))]
+
+
+def test_all_model_files_share_one_memory() -> None:
+    """Two SPECs, one residency."""
+    assert names("llamacpp:a.gguf", "emulated:name=e", "llamacpp:b.gguf") == [
+        "llamacpp",
+        "emulated e",
+    ]
+
+
+def test_what_is_found_can_be_turned_off() -> None:
+    """Nothing but what was named, then."""
+    assert names("emulated:name=e") == ["emulated e"]
+    found = names("openai:http://127.0.0.1:1234", catalog=True, adopt=True)
+    assert found[:2] == ["llamacpp", "upstream http://127.0.0.1:1234"]
+    assert "ollama http://127.0.0.1:11434" in found
+    assert "lm-studio http://127.0.0.1:1234" not in found
+
+
+def test_a_daemon_without_models_is_a_whole_daemon() -> None:
+    """It routes to others."""
+    assert names() == []
+    settings = Settings(Path("absent"), "n", adopt=False)
+    (engine,) = roster([], settings, machine(8))
+    assert isinstance(engine, ResidentEngine)
+    assert engine.models() == ()
