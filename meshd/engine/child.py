@@ -4,10 +4,11 @@
 saying why. Three ways to go, all noticed within about a second:
 
 - it exits or is killed: the stream ends at once;
-- it hangs or is stopped: no frame for `SILENCE_TICKS` ticks. Ticks are counted, not seconds: a
-  daemon that was itself held up has not listened, and must not blame the worker for it. Until the
-  model is loaded the limit is `LOADING_TICKS`, because reading libraries from a cold disk holds
-  the interpreter up;
+- it hangs or is stopped: no frame for `SILENCE_TICKS` ticks, and no thread of it wants to run. One
+  that does is starved by others, not hung, and is given `STARVED_TICKS`. Ticks are counted, not
+  seconds: a daemon that was itself held up has not listened, and must not blame the worker for it.
+  Until the model is loaded the limit is `LOADING_TICKS`, because reading libraries from a cold disk
+  holds the interpreter up;
 - the library inside it hangs: one pass takes longer than `PASS_MAX_S`.
 
 What the process writes to stderr is read, so that it can never block on a full pipe; the last bytes
@@ -23,6 +24,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from meshd.engine import frames
@@ -40,6 +42,10 @@ PASS_MAX_S = 60.0
 
 STDERR_TAIL_BYTES = 2_000
 """Kept for the explanation: an assertion of ggml and the lines above it."""
+
+STARVED_TICKS = 25
+"""The same for a process that wants to run and may not, because others hold the processor: five
+seconds. One that is stopped or waits for itself does not want to run."""
 
 EXIT_WAIT_S = 0.5
 """For a process whose stream has ended to exit by itself: usually a millisecond."""
@@ -144,9 +150,14 @@ class WorkerProcess:
             await asyncio.sleep(TICK_S)
             self._silent_ticks += 1
             if self._silent_ticks > self._silence_max:
-                self._verdict = f"it hung (silent for {self._silence_max * TICK_S:.0f} s)"
+                if self._silent_ticks <= STARVED_TICKS and self._is_starved():
+                    continue
+                self._verdict = f"it hung (silent for {self._silent_ticks * TICK_S:.0f} s)"
                 self.kill()
                 return
+
+    def _is_starved(self) -> bool:
+        return self._process is not None and wants_to_run(self._process.pid)
 
     def _check_pass(self, busy_s: float) -> None:
         if busy_s > PASS_MAX_S:
@@ -192,3 +203,13 @@ class WorkerProcess:
         if status is not None and status < 0:
             return f"it was killed by {signal.Signals(-status).name}{said}"
         return f"it exited with status {status}{said}"
+
+
+def wants_to_run(pid: int) -> bool:
+    """Is a thread of the process running, or waiting for a processor? False where the system does
+    not say (other than Linux), or the process is gone."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False

@@ -18,9 +18,11 @@ The conversion runs in a process of its own, so that no test process imports MLX
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -86,7 +88,9 @@ def _kept(name: str, *cut: int) -> Path:
         part = folder.with_name(f"{name}-{os.getpid()}")
         command = [sys.executable, "-m", "tests.engine.mlx_folder", str(part), *map(str, cut)]
         subprocess.run(command, cwd=ROOT, check=True, timeout=120)
-        part.replace(folder)
+        with contextlib.suppress(OSError):  # another run was first
+            part.replace(folder)
+        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

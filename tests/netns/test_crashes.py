@@ -55,7 +55,7 @@ def fleet(ten):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_killed_process_is_seen_by_all_within_a_second(fleet):
-    """kill -9 of one of ten, three times (SCENARIOS=full: thirty), proven to most by its closed port.
+    """kill -9 of one of ten, three times (SCENARIOS=full: thirty), proven by its closed port.
 
     Nobody else is called dead.
     """

@@ -12,9 +12,10 @@ from tests.sim.scenarios import SCENARIOS
 SEEDS = int(os.environ.get("MESHD_SIM_SEEDS", "200"))
 SCALE_SEEDS = int(os.environ.get("MESHD_SIM_SCALE_SEEDS", "1"))
 BLOCK = 25
-"""Seeds per test: a few seconds each, well within the time a test may take."""
+"""Seeds per test: a failure is found, and named, before the rest have run."""
 
 
+@pytest.mark.timeout(180)  # one or two seconds of CPU, which a loaded machine may take long to give
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
 def test_scenario(name: str, first: int) -> None:
