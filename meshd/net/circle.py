@@ -213,8 +213,8 @@ class Circle:
 
     def _find(self, node: str) -> tuple[str, str]:
         """Id and name of the node that a person means. Raises TrustRefused."""
-        known = {member.node_id: member.name for member in self._view().members.values()}
-        known |= {_id(sponsor): sponsor.name for sponsor in self._vault.roll}
+        known = {_id(sponsor): sponsor.name or _id(sponsor)[:8] for sponsor in self._vault.roll}
+        known |= {member.node_id: member.name for member in self._view().members.values()}
         found = [pair for pair in known.items() if node in pair or pair[0].startswith(node)]
         if len(found) == 1:
             return found[0]

@@ -39,7 +39,9 @@ def test_every_target_is_phony_and_has_a_line_of_help() -> None:
 
 def test_make_lists_its_targets() -> None:
     """Without a word it does nothing but tell."""
-    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert {line.split()[1] for line in done.stdout.splitlines() if "make" in line} == TARGETS
 
 

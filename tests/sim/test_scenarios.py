@@ -1,4 +1,4 @@
-"""Every scenario under many seeds. `MESHD_SIM_SEEDS` sets how many (200; `make sim` runs 1,000)."""
+"""Every scenario under many seeds. `SIM_SEEDS` sets how many (200; `make sim` runs 1,000)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from tests.sim.measure import detect
 from tests.sim.scenarios import SCENARIOS
 
-SEEDS = int(os.environ.get("MESHD_SIM_SEEDS", "200"))
-SCALE_SEEDS = int(os.environ.get("MESHD_SIM_SCALE_SEEDS", "1"))
+SEEDS = int(os.environ.get("SIM_SEEDS", "200"))
+SCALE_SEEDS = int(os.environ.get("SIM_SCALE_SEEDS", "1"))
 BLOCK = 25
 """Seeds per test: a failure is found, and named, before the rest have run."""
 

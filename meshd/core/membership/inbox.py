@@ -256,7 +256,7 @@ class Inbox:
             self._prober.asked(row.node_id, request, now)
 
     def _nack(self, row: Row, link: str | None, nack: Nack, now: float) -> None:
-        self._prober.nacked(row.node_id, nack)
+        self._prober.nacked(row.node_id, nack, now)
 
     # What it says of others
 

@@ -2,7 +2,7 @@
 
     ping target ---- ack timeout ----> ping-req to k helpers ---- indirect timeout ----> unanswered
          |                                    |         |
-        ack                          ack through one   nack: "I am here, it is silent to me"
+        ack                          ack through one   nack from all: "it is silent to me, too"
 
 Targets are taken from a shuffled rotation, so that each peer is probed once per round and nobody
 waits longer than two. Besides its turn, a peer is probed at once when there is reason to (`hurry`):
@@ -17,7 +17,7 @@ This module decides nothing about anybody's state. It sends, counts, and reports
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshd.core.membership.health import LocalHealth
 from meshd.core.membership.kit import Kit
@@ -40,7 +40,7 @@ class Probe:
     nonce: int
     sent_at: float
     helpers: tuple[str, ...] = ()
-    nacks: int = 0
+    nacks: set[str] = field(default_factory=set)
     over: bool = False
 
 
@@ -123,7 +123,7 @@ class Prober:
         a wake, connections are still being made again, and silent helpers say nothing of us."""
         probe = self._asking[target]
         if judging:
-            self._health.worse(len(probe.helpers) - probe.nacks)
+            self._health.worse(len(probe.helpers) - len(probe.nacks))
         self._close(probe, now)
         return len(probe.helpers)
 
@@ -161,11 +161,14 @@ class Prober:
             self._close(probe, now)
         return Answered(probe.target, rtt_s)
 
-    def nacked(self, sender: str, nack: Nack) -> None:
-        """A helper is there, but hears nothing from the target either."""
+    def nacked(self, sender: str, nack: Nack, now: float) -> None:
+        """A helper is there, but hears nothing from the target either. Once all have said so,
+        there is nothing left to wait for."""
         probe = self._probes.get(nack.nonce)
         if probe is not None and sender in probe.helpers and probe.target == nack.target:
-            probe.nacks = min(probe.nacks + 1, len(probe.helpers))
+            probe.nacks.add(sender)
+            if len(probe.nacks) == len(probe.helpers) and not probe.over:
+                self._agenda.set(("silence", probe.target), now)
 
     def asked(self, asker: str, request: PingReq, now: float) -> None:
         """Somebody wants to know whether the target answers us."""

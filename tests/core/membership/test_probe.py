@@ -117,7 +117,7 @@ def test_silent_helpers_speak_against_ourselves() -> None:
     """A helper that sent neither ack nor nack says that our side is bad; a nack takes it back."""
     desk = Desk(A, B, C, D)
     ping = desk.fail(A)
-    desk.prober.nacked(B, Nack(ping.nonce, A))
+    desk.prober.nacked(B, Nack(ping.nonce, A), 0.2)
     assert desk.prober.unanswered(A, 0.3, judging=True) == 3
     assert desk.health.score == 2
 
@@ -127,8 +127,8 @@ def test_nacks_from_others_do_not_count() -> None:
     desk = Desk(A, B)
     ping = desk.fail(A)
     for sender, target in ((C, A), (A, A), (B, C)):
-        desk.prober.nacked(sender, Nack(ping.nonce, target))
-    desk.prober.nacked(B, Nack(ping.nonce + 1, A))
+        desk.prober.nacked(sender, Nack(ping.nonce, target), 0.2)
+    desk.prober.nacked(B, Nack(ping.nonce + 1, A), 0.2)
     desk.prober.unanswered(A, 0.3, judging=True)
     assert desk.health.score == 1
 
@@ -139,9 +139,25 @@ def test_surplus_nacks_do_not_count() -> None:
     desk.health.worse()
     ping = desk.fail(A)
     for _ in range(3):
-        desk.prober.nacked(B, Nack(ping.nonce, A))
+        desk.prober.nacked(B, Nack(ping.nonce, A), 0.2)
     desk.prober.unanswered(A, 0.3, judging=True)
     assert desk.health.score == 1
+
+
+def test_when_all_helpers_hear_nothing_the_wait_is_over() -> None:
+    """Not before the last of them has said so, and not for a probe that was answered."""
+    desk = Desk(A, B, C)
+    ping = desk.fail(A)
+    planned = desk.kit.agenda.at(("silence", A))
+    desk.prober.nacked(B, Nack(ping.nonce, A), 0.15)
+    assert desk.kit.agenda.at(("silence", A)) == planned
+    desk.prober.nacked(C, Nack(ping.nonce, A), 0.16)
+    assert desk.kit.agenda.at(("silence", A)) == 0.16
+    answered = Desk(A, B)
+    ping = answered.fail(A)
+    answered.prober.acked(A, Ack(ping.nonce, A), 0.15)
+    answered.prober.nacked(B, Nack(ping.nonce, A), 0.16)
+    assert answered.kit.agenda.at(("silence", A)) is None
 
 
 def test_right_after_a_wake_silence_says_nothing_of_us() -> None:
