@@ -1,5 +1,6 @@
 """Real daemons: paired by eight digits, put out by one command, requests flowing all the while."""
 
+import contextlib
 import threading
 import time
 
@@ -56,6 +57,29 @@ def answer_of(entry):
     return raw.headers["x-mesh-node"]
 
 
+@contextlib.contextmanager
+def asking_on(entry):
+    """Questions at `entry`, one after the other, for as long as the block runs: (nodes, errors)."""
+    stop = threading.Event()
+    answered: list[str] = []
+    errors: list[Exception] = []
+
+    def ask_on():
+        while not stop.is_set() and not errors:
+            try:
+                answered.append(answer_of(entry))
+            except openai.OpenAIError as error:
+                errors.append(error)
+
+    asking = threading.Thread(target=ask_on, daemon=True)
+    asking.start()
+    try:
+        yield answered, errors
+    finally:
+        stop.set()
+        asking.join(20)
+
+
 def test_eight_digits_make_one_mesh_of_two(alone):
     """Strangers before, members after, without a restart; and still members after one."""
     member = alone("member", "--engine", EMULATED)
@@ -107,27 +131,13 @@ def test_a_revoked_node_is_out_at_once_and_nobody_else_notices(alone):
     wait_until(lambda: friend.states().get("stolen") == "alive", 5, "all three know each other")
     wait_until(lambda: stolen.get("/v1/models")["data"], 5, "the model is known to all")
     assert answer_of(stolen) == "owner"
-    stop = threading.Event()
-    answered: list[str] = []
-    errors: list[Exception] = []
-
-    def ask_on():
-        while not stop.is_set():
-            try:
-                answered.append(answer_of(friend))
-            except openai.OpenAIError as error:
-                errors.append(error)
-
-    asking = threading.Thread(target=ask_on)
-    asking.start()
-    time.sleep(0.3)
-    status, done = owner.ask("POST", "/mesh/v1/revoke", {"node": "stolen"})
-    assert status == 200, done
-    assert done["told"] == ["friend"]
-    wait_until(lambda: stolen.states().get("owner") != "alive", 8, "the revoked node is alone")
-    time.sleep(0.5)
-    stop.set()
-    asking.join(20)
+    with asking_on(friend) as (answered, errors):
+        time.sleep(0.3)
+        status, done = owner.ask("POST", "/mesh/v1/revoke", {"node": "stolen"})
+        assert status == 200, done
+        assert [*done["told"], *done["silent"]] == ["friend"]
+        wait_until(lambda: stolen.states().get("owner") != "alive", 8, "the revoked node is alone")
+        time.sleep(0.5)
     assert not errors
     assert set(answered) == {"owner"}
     assert owner.states()["friend"] == "alive"
