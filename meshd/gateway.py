@@ -11,6 +11,7 @@ that happens: the client reads to the end, leaves, or is never answered.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -70,9 +71,11 @@ class MeshGateway:
         self.status = status
         self.members = members
         self._started_unix_s = int(time.time())
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def submit(self, job: Job) -> Answer:
         """See `meshd.core.ports.Gateway.submit`."""
+        self._loop = self._loop or asyncio.get_running_loop()
         started = self._clock()
         demand = self._demand(job)
         excluded: set[str] = set()
@@ -139,7 +142,8 @@ class MeshGateway:
         )
         committed = False
         try:
-            first = await _first(stream, patience_s, whole=not job.stream)
+            assert self._loop is not None
+            first = await _first(stream, Patience(patience_s, self._loop), whole=not job.stream)
             last = first[-1]
             if isinstance(first[0], Failure) or (not job.stream and isinstance(last, Failure)):
                 assert isinstance(last, Failure)
@@ -165,19 +169,22 @@ class MeshGateway:
 
     async def _committed(self, attempt: _Attempt) -> EventStream:
         """The rest of a committed stream; closing it closes the attempt."""
-        patience = Patience(INTER_TOKEN_MAX_S)
+        assert self._loop is not None
+        patience = None
         try:
             async with aclosing(attempt.stream):
                 yield attempt.first
                 if isinstance(attempt.first[-1], (Finish, Failure)):
                     return
+                patience = Patience(INTER_TOKEN_MAX_S, self._loop)
                 while (batch := await patience.next(attempt.stream)) is not None:
                     yield batch
         except PatienceEnded:
             name = attempt.candidate.offer.member.name
             yield [_stalled(name)]
         finally:
-            patience.close()
+            if patience is not None:
+                patience.close()
             self._router.release(attempt.lease)
 
 
@@ -189,16 +196,15 @@ def _sent(job: Job, model: str, number: int) -> Job:
     return replace(job, model=model, request_id=f"{job.request_id[:80]}.{number}")
 
 
-async def _first(stream: EventStream, patience_s: float, *, whole: bool) -> Batch:
+async def _first(stream: EventStream, patience: Patience, *, whole: bool) -> Batch:
     """The first batch, or with `whole` all of the answer as one. Raises PatienceEnded."""
-    patience = Patience(patience_s)
     try:
         first = await patience.next(stream)
         if first is None:
             return [_silent()]
         if not whole or isinstance(first[-1], (Finish, Failure)):
             return first
-        patience.limit_s = max(patience_s, INTER_TOKEN_MAX_S)
+        patience.limit_s = max(patience.limit_s, INTER_TOKEN_MAX_S)
         collected = list(first)
         while len(collected) < ANSWER_EVENTS_MAX:
             batch = await patience.next(stream)

@@ -19,10 +19,11 @@ class PatienceEnded(Exception):
 class Patience:
     """A limit on each gap of one stream. Belongs to the task that waits first; `close` it."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        """`loop` is the running one; asking for it costs a system call, so the caller keeps it."""
         self.limit_s = limit_s
         """Longest gap, seconds; may be changed between waits."""
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._task: asyncio.Task[object] | None = None
         self._waiting = False
         self._since = self._loop.time()
@@ -33,7 +34,7 @@ class Patience:
         """The next batch, None at the end of the stream. Raises PatienceEnded."""
         self._since = self._loop.time()
         if self._task is None:
-            self._task = asyncio.current_task()
+            self._task = asyncio.current_task(self._loop)
         self._waiting = True
         if self._timer is None:
             self._timer = self._loop.call_later(self.limit_s, self._look)

@@ -24,7 +24,7 @@ async def test_a_stream_that_keeps_talking_is_never_cut():
     """Each gap is below the limit, their sum far above it."""
     closed = asyncio.Event()
     stream = paced(*[0.02] * 10, closed=closed)
-    patience = Patience(0.1)
+    patience = Patience(0.1, asyncio.get_running_loop())
     batches = 0
     while await patience.next(stream) is not None:
         batches += 1
@@ -36,7 +36,7 @@ async def test_a_silent_stream_is_given_up_and_closed():
     """The generator sees the cancellation and runs its cleanup."""
     closed = asyncio.Event()
     stream = paced(0.0, 60.0, closed=closed)
-    patience = Patience(0.05)
+    patience = Patience(0.05, asyncio.get_running_loop())
     assert await patience.next(stream) == WORD
     with pytest.raises(PatienceEnded):
         await patience.next(stream)
@@ -51,7 +51,7 @@ async def test_time_between_waits_does_not_count():
     """A slow reader is not a silent stream."""
     closed = asyncio.Event()
     stream = paced(0.0, 0.0, closed=closed)
-    patience = Patience(0.03)
+    patience = Patience(0.03, asyncio.get_running_loop())
     assert await patience.next(stream) == WORD
     await asyncio.sleep(0.1)
     assert await patience.next(stream) == WORD
@@ -62,7 +62,7 @@ async def test_time_between_waits_does_not_count():
 async def test_a_cancelled_caller_stays_cancelled():
     """A client that leaves is not mistaken for a stalled stream."""
     closed = asyncio.Event()
-    patience = Patience(60.0)
+    patience = Patience(60.0, asyncio.get_running_loop())
     waiting = asyncio.create_task(patience.next(paced(60.0, closed=closed)))
     await asyncio.sleep(0.01)
     waiting.cancel()

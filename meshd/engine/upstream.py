@@ -51,6 +51,9 @@ ERROR_BODY_MAX_BYTES = 64 * 1024
 LISTING_MAX_BYTES = 4 * 1024 * 1024
 """Read of a listing: llama.cpp's router tells about 1 kB per model."""
 
+FIRST_EVENTS = 3
+"""Events in the first piece of a stream: the role, and a word or two."""
+
 LOAD_GUESS_S = 10.0
 """Told of a model that its server has not loaded: an 8B model from an SSD."""
 
@@ -160,11 +163,15 @@ class UpstreamEngine:
                 yield [await _refused(exchange)]
                 return
             answer = _reader(exchange)(job, began)
+            begun = False
             while not answer.is_over:
-                batch = answer.take(await exchange.read(), monotonic())
-                if batch:
-                    self._learn(model_id, batch)
-                    yield batch
+                received = await exchange.read()
+                for piece in (received,) if begun else first_events_apart(received):
+                    batch = answer.take(piece, monotonic())
+                    if batch:
+                        begun = True
+                        self._learn(model_id, batch)
+                        yield batch
         except (ConnectionFailed, HttpError) as error:
             yield [self._failure(error, answered=exchange is not None)]
         finally:
@@ -311,6 +318,19 @@ def _candidate_bases(path: str) -> tuple[str, ...]:
     """Where the API may lie: people give the address with or without /v1."""
     plain = path.rstrip("/")
     return (plain,) if plain.endswith("/v1") else (f"{plain}/v1", plain)
+
+
+def first_events_apart(received: bytes) -> tuple[bytes, ...]:
+    """The first few server-sent events of a read, then the rest, so that the first word is on its
+    way to the client before a long read is parsed. No piece is empty unless all of it is."""
+    end = -1
+    for _ in range(FIRST_EVENTS):
+        found = received.find(b"\n\n", end + 1)
+        if found < 0:
+            return (received,)
+        end = found + 1
+    head, rest = received[: end + 1], received[end + 1 :]
+    return (head, rest) if rest else (head,)
 
 
 async def _refused(exchange: Exchange) -> Failure:

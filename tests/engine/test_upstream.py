@@ -11,7 +11,7 @@ import pytest
 
 from meshd.core.ports import EngineError
 from meshd.engine import http_client
-from meshd.engine.upstream import UpstreamEngine
+from meshd.engine.upstream import UpstreamEngine, first_events_apart
 from protocol.jobs import Finish, Job, TextDelta
 
 MODELS = json.dumps({"data": [{"id": "m"}, {"id": "n", "aliases": ["also-n"]}]}).encode()
@@ -266,3 +266,18 @@ async def test_loading_is_the_servers_own_affair(script):
             await engine.load("zzz")
         with pytest.raises(EngineError, match="unload it there"):
             await engine.unload("m")
+
+
+@pytest.mark.parametrize(
+    ("received", "pieces"),
+    [
+        (b"", [b""]),
+        (b"data: 1\n\ndata: 2\n\n", [b"data: 1\n\ndata: 2\n\n"]),
+        (b"a\n\nb\n\nc\n\n", [b"a\n\nb\n\nc\n\n"]),
+        (b"a\n\nb\n\nc\n\nd", [b"a\n\nb\n\nc\n\n", b"d"]),
+        (b'{"one": "body"}', [b'{"one": "body"}']),
+    ],
+)
+def test_the_first_events_of_a_long_read_go_ahead(received: bytes, pieces: list[bytes]) -> None:
+    """Nothing is lost or reordered, and only the end of a body is an empty piece."""
+    assert list(first_events_apart(received)) == pieces

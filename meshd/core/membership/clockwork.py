@@ -93,8 +93,7 @@ class Clockwork:
             self.kit.agenda.cancel(("tombstone", node_id))
         table.dropped.clear()
         for node_id in self.beliefs.doubted:
-            if node_id in table.peers:
-                self.prober.ask(node_id, now)
+            self.prober.ask(node_id, now)
         self.beliefs.doubted.clear()
         for node_id in self.links.moved:
             self._show_address(node_id)

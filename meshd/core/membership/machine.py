@@ -25,7 +25,7 @@ from meshd.core.membership.clockwork import BEAT, Clockwork
 from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.inbox import Frame
 from meshd.core.membership.member import MeshView
-from meshd.core.membership.table import LIVING, Row
+from meshd.core.membership.table import Row
 from protocol.messages import CapacityRecord, ControlMessage, Endpoint, Gossip, LoadRecord
 
 
@@ -128,8 +128,7 @@ class Membership:
         if row is not None:
             if down.gone:
                 self._parts.beliefs.proven_gone(row, down.eof_at, now)
-            if row.state in LIVING:
-                self._parts.prober.ask(row.node_id, now)
+            self._parts.prober.ask(row.node_id, now)
         if down.wrong_key:
             text = (
                 f"{link} answers, but with another mesh key: it belongs to another mesh. Give both"
@@ -151,8 +150,7 @@ class Membership:
     def relay_failed(self, node_id: str, cause: str, now: float) -> list[Effect]:
         """A request to the peer failed on its way. Proves nothing, but is a reason to ask."""
         now = self._begin(now)
-        if node_id in self._parts.table.peers:
-            self._parts.prober.ask(node_id, now)
+        self._parts.prober.ask(node_id, now)
         return self._end(now)
 
     # What this machine brings

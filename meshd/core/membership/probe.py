@@ -98,8 +98,8 @@ class Prober:
         self._rotation.insert(self._rng.randrange(len(self._rotation) + 1), node_id)
 
     def ask(self, target: str, now: float) -> None:
-        """Probe the target now, unless a probe of it is under way."""
-        if target in self._asking:
+        """Probe the target now, if it is a living peer and no probe of it is under way."""
+        if target in self._asking or target not in self._peers:
             return
         probe = Probe(target, self._next_nonce(), now)
         self._asking[target] = self._probes[probe.nonce] = probe

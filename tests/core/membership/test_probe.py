@@ -199,6 +199,14 @@ def test_dropping_a_target_forgets_its_probe() -> None:
     assert desk.prober.acked(A, Ack(ping.nonce, A), 0.1) is None
 
 
+def test_only_living_peers_are_asked() -> None:
+    """The dead are dialled, not probed; strangers are asked who they are."""
+    desk = Desk(A)
+    desk.prober.ask(B, 0.0)
+    assert desk.sent == []
+    assert len(desk.kit.agenda) == 0
+
+
 def test_a_restart_asks_everybody_anew() -> None:
     """Answers to questions from before a sleep do not count."""
     desk = Desk(A, B)
