@@ -124,6 +124,9 @@ class Links:
                 link.proven = False
                 self._end(link, now)
         self._unpark(node_id, now)
+        for other_id, other in self._ways.items():
+            if other.path is None and other.trying is None:
+                self._try(other_id, other, now)  # its address may have been the forgotten one's
 
     # Happenings
 
@@ -231,13 +234,12 @@ class Links:
     # Inside
 
     def _try(self, node_id: str, way: Way, now: float) -> None:
-        """Wait for, then dial, the member's next address that nobody else is proven to hold."""
+        """Wait for, then dial, the member's next address that nobody else holds or tries."""
         names = way.names()
         for step in range(len(names)):
             name = names[(way.turn + step) % len(names)]
             link = self._links.get(name)
-            taken = link is not None and link.proven and link.node_id != node_id
-            if taken or name in self._ourselves:
+            if name in self._ourselves or (link is not None and self._taken(link, node_id)):
                 continue
             way.turn += step
             way.trying = name
@@ -252,6 +254,12 @@ class Links:
                     self._wait(link, now + self._wait_s(rounds, way.failing_since, now))
             link.node_id = node_id
             return
+
+    def _taken(self, link: Link, node_id: str) -> bool:
+        """Whether a link is another node's. Two members may claim one address; whoever answers
+        there has it, and until then the first to try it keeps it."""
+        other = link.node_id not in {None, node_id}
+        return (link.proven and link.node_id != node_id) or (other and link.node_id in self._ways)
 
     def _fail(self, link: Link, now: float) -> None:
         """The link does not work now. Typed: wait. Found: a few times. Member: next address."""

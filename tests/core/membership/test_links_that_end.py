@@ -302,3 +302,27 @@ def test_a_typed_link_that_ends_is_dialled_again_whoever_was_there() -> None:
     desk.now += 5.0
     desk.links.down(NAS, "eof", desk.now)
     assert desk.take() == [Dial(NAS)]
+
+
+def test_two_members_that_claim_one_address_share_no_link() -> None:
+    """The first to try it keeps it until somebody answers there; then it is that one's."""
+    desk = Desk()
+    desk.links.seek(A, (E1,), desk.now)
+    desk.links.seek(B, (E1,), desk.now)
+    assert desk.advance(0.1) == [Dial(L1)]
+    desk.up(L1, B)
+    assert desk.links.path(A) is None
+    assert desk.links.path(B) == L1
+
+
+def test_the_address_of_a_forgotten_member_is_free_for_another() -> None:
+    """Without waiting for news of the other."""
+    desk = Desk()
+    desk.links.seek(A, (E1,), desk.now)
+    desk.links.seek(B, (E1,), desk.now)
+    desk.links.seek("cc" * 16, (E2,), desk.now)
+    desk.advance(0.1)
+    desk.links.forget(A, desk.now)
+    assert desk.advance(0.1) == [Hangup(L1), Dial(L1)]
+    desk.up(L1, B)
+    assert desk.links.path(B) == L1
