@@ -36,7 +36,7 @@ from protocol.fields import (
 )
 from protocol.scalars import TOKEN_ID_MAX
 
-JOB_KINDS = ("chat", "completion", "embedding")
+JOB_KINDS = ("chat", "completion", "embedding", "raw")
 PRIORITIES = ("interactive", "batch")
 FINISH_REASONS = ("stop", "length", "tool_calls", "content_filter")
 FAILURES = (
@@ -79,12 +79,25 @@ class Sampling:
 
 
 @record
+class RawRequest:
+    """An HTTP request for one of the owner's own servers, in a form that no dialect here reads:
+    speech, pictures, whatever comes next. `path` starts with `/v1/`; headers do not travel."""
+
+    path: str = wire(Text(limits.TEXT_MAX_CHARS, shortest=1))
+    content_type: str = wire(LINE)
+    body: bytes = wire(Bytes(limits.JOB_MAX_BYTES))
+
+
+@record
 class Job:
     """One request.
 
     `messages` holds chat turns as OpenAI's chat objects; `prompt` the text of a completion;
     `prompt_tokens` a prompt already in token ids. `extras` are engine-specific fields passed on
     untouched. `hops` is 0 where the client asked and 1 after forwarding: it never reaches 2.
+    `prefix_text` and `prefix_tokens` are the beginning of an answer that is to be gone on with.
+    `person` says whose share of the mesh this is: a hash, the same on every node, never a key.
+    A `raw` job holds nothing but `raw`, and the model where one was named.
     """
 
     request_id: str = wire(Text(limits.REQUEST_ID_MAX_CHARS, shortest=1))
@@ -112,6 +125,8 @@ class Job:
     deadline_s: float = wire(SECONDS, default=0.0)
     prefix_text: str = wire(LONG_TEXT, default="")
     prefix_tokens: tuple[int, ...] | None = wire(Optional(Tokens()), default=None)
+    person: str = wire(LINE, default="")
+    raw: RawRequest | None = wire(Optional(Record(RawRequest)), default=None)
 
 
 @record
@@ -184,7 +199,34 @@ class Failure:
     param: str = wire(LINE, default="")
 
 
-Event = TextDelta | ReasoningDelta | ToolCallDelta | Vector | Finish | Failure
+@record
+class Queued:
+    """The job waits: `position` counts from 1, `wait_s` is the node's estimate. Part of no answer:
+    it comes before the first part of one, any number of times."""
+
+    position: int = wire(COUNT)
+    wait_s: float = wire(SECONDS)
+
+
+@record
+class RawHead:
+    """How the answer to a `raw` job begins: HTTP status and content type of the server asked."""
+
+    status: int = wire(Int(100, 599))
+    content_type: str = wire(LINE)
+
+
+@record
+class RawPart:
+    """More of the answer to a `raw` job."""
+
+    data: bytes = wire(Bytes(limits.RELAY_CHUNK_BYTES))
+
+
+Event = (
+    TextDelta | ReasoningDelta | ToolCallDelta | Vector | Finish | Failure
+    | Queued | RawHead | RawPart
+)  # fmt: skip
 
 EVENTS = Union(
     {
@@ -194,5 +236,8 @@ EVENTS = Union(
         4: Vector,
         5: Finish,
         6: Failure,
+        7: Queued,
+        8: RawHead,
+        9: RawPart,
     }
 )

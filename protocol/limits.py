@@ -106,6 +106,13 @@ ENGINES_MAX = 16
 PREFIX_DIGEST_MAX_BYTES = 256
 """Bloom filter of cached prompt prefixes: 2,048 bits hold 200 prefixes at 1 % false positives."""
 
+PEOPLE_MAX = 64
+"""People of whom one load record speaks, those served most: three times the largest household this
+is made for, and below 2 KiB."""
+
+PERSON_BYTES = 8
+"""A person is the first 8 bytes of a keyed hash: no two of 64 people meet, and no key is learnt."""
+
 # Jobs
 
 MESSAGES_MAX = 4_096

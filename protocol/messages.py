@@ -127,7 +127,8 @@ class ModelLoad:
     """One model's state now. Rates are measured on this machine, 0 when not measured yet.
 
     `backlog_s` is the node's own estimate of the work already accepted; `load_s` is how long a
-    cold start takes, 0 when warm.
+    cold start takes, 0 when warm. `prefixes` is a Bloom filter of the prompt prefixes it holds
+    (SPEC.md, "Cached prefixes"), empty when it does not say.
     """
 
     model_id: str = wire(Text(limits.TEXT_MAX_CHARS, shortest=1))
@@ -139,6 +140,16 @@ class ModelLoad:
     prompt_tps: float = wire(TPS)
     generation_tps: float = wire(TPS)
     load_s: float = wire(SECONDS)
+    prefixes: bytes = wire(Bytes(limits.PREFIX_DIGEST_MAX_BYTES), default=b"")
+
+
+@record
+class PersonUse:
+    """What one person was served here lately, in tokens that fade with time
+    (SPEC.md, "Fair shares")."""
+
+    person: str = wire(Hex(limits.PERSON_BYTES))
+    tokens: float = wire(Float(0.0, 1e12))
 
 
 @record
@@ -164,6 +175,7 @@ class LoadRecord:
     owner_active: bool = wire(Bool(), default=False)
     draining: bool = wire(Bool(), default=False)
     prefix_digest: bytes = wire(Bytes(limits.PREFIX_DIGEST_MAX_BYTES), default=b"")
+    people: tuple[PersonUse, ...] = wire(ListOf(Record(PersonUse), limits.PEOPLE_MAX), default=())
 
 
 @record
@@ -337,6 +349,22 @@ class RelayPong:
     nonce: int = wire(Int())
 
 
+@record
+class LoadProbe:
+    """How is this model doing right now? Asked of the best two when their records are near."""
+
+    nonce: int = wire(Int())
+    model_id: str = wire(Text(limits.TEXT_MAX_CHARS, shortest=1))
+
+
+@record
+class LoadProbed:
+    """The answer to the LoadProbe of the same nonce; no load when the model is not offered."""
+
+    nonce: int = wire(Int())
+    load: ModelLoad | None = wire(Optional(Record(ModelLoad)))
+
+
 CONTROL_KINDS: dict[int, type[Any]] = {
     1: Hello,
     2: Heartbeat,
@@ -362,6 +390,8 @@ RELAY_KINDS: dict[int, type[Any]] = {
     38: RelayPong,
     39: TrustSync,
     40: TrustSynced,
+    41: LoadProbe,
+    42: LoadProbed,
 }
 
 KINDS: dict[int, type[Any]] = CONTROL_KINDS | RELAY_KINDS
@@ -383,6 +413,6 @@ ControlMessage = (
 )
 RelayMessage = (
     JobOpen | JobChunk | JobEvents | Credit | Cancel
-    | RelayPing | RelayPong | TrustSync | TrustSynced
+    | RelayPing | RelayPong | TrustSync | TrustSynced | LoadProbe | LoadProbed
 )  # fmt: skip
 Message = ControlMessage | RelayMessage
