@@ -35,7 +35,7 @@ from meshd.gateway import MeshGateway
 from meshd.net.mesh import MeshNet
 from meshd.status import members_body, status_body
 from protocol.jobs import Failure, Job
-from protocol.messages import CapacityRecord, LoadRecord, ModelRecord
+from protocol.load import CapacityRecord, LoadRecord, ModelRecord
 
 REPORT_INTERVAL_S = 0.25
 """How often load is looked at. Membership sends it on change, at most this often."""

@@ -14,7 +14,8 @@ from typing import Any
 
 from meshd.address import format_host_port
 from meshd.core.membership.member import Member, MeshView
-from protocol.messages import Endpoint, ModelLoad, ModelRecord
+from protocol.load import ModelLoad, ModelRecord
+from protocol.messages import Endpoint
 
 SCHEMA_VERSION = 1
 """Raised when a published name changes its meaning or goes."""

@@ -8,14 +8,8 @@ from dataclasses import replace
 
 from meshd.core.membership.member import Member, MeshView
 from meshd.status import members_body, plain, status_body
-from protocol.messages import (
-    CapacityRecord,
-    Endpoint,
-    GpuRecord,
-    LoadRecord,
-    ModelLoad,
-    ModelRecord,
-)
+from protocol.load import CapacityRecord, GpuRecord, LoadRecord, ModelLoad, ModelRecord
+from protocol.messages import Endpoint
 
 MODEL = ModelRecord("SmolLM2-135M", "llamacpp", context_length=8192, quantisation="Q8_0")
 CAPACITY = CapacityRecord(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from protocol.jobs import Event, Failure, Job
-from protocol.messages import ModelLoad, ModelRecord
+from protocol.load import ModelLoad, ModelRecord
 
 Batch = Sequence[Event]
 """Events that became available together, in order; never empty. Consumers write one batch at a

@@ -34,7 +34,7 @@ from meshd.engine.stores import (
     ollama_model,
 )
 from protocol import limits
-from protocol.messages import ModelRecord
+from protocol.load import ModelRecord
 
 LOG = logging.getLogger(__name__)
 

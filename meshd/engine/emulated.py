@@ -36,7 +36,7 @@ from meshd.engine import prose
 from meshd.engine.assembly import Assembler, Piece
 from meshd.engine.spec import EmulatedSpec
 from protocol.jobs import Event, Failure, Finish, Job, TextDelta
-from protocol.messages import ModelLoad, ModelRecord
+from protocol.load import ModelLoad, ModelRecord
 
 SLOW_FACTOR = 10.0
 """How much slower the `slow` fault makes the rest of an answer."""

@@ -29,7 +29,7 @@ from typing import Any
 from meshd.engine.listing import COLD_STATES, Listed, read_listing
 from meshd.engine.names import model_name
 from protocol import limits
-from protocol.messages import ModelRecord
+from protocol.load import ModelRecord
 
 OLLAMA_CONTEXT_TOKENS = 4_096
 """What Ollama gives a model that says nothing itself (OLLAMA_CONTEXT_LENGTH's default)."""

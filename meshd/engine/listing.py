@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocol import limits
-from protocol.messages import ModelRecord
+from protocol.load import ModelRecord
 
 CONTEXT_KEYS = (
     "loaded_context_length",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from meshd.core.ports import Engine
 from protocol import limits
-from protocol.messages import ModelLoad, ModelRecord
+from protocol.load import ModelLoad, ModelRecord
 
 
 class Offers:

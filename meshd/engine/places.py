@@ -16,7 +16,7 @@ from typing import Protocol
 from meshd.core.ports import Engine, EngineError, HostReading
 from meshd.core.residency.footprint import Footprint
 from meshd.core.residency.plan import Refused, Resident
-from protocol.messages import ModelLoad, ModelRecord
+from protocol.load import ModelLoad, ModelRecord
 
 SET_ASIDE_S = 60.0
 """A model that could not be loaded is not tried again by requests for so long."""

@@ -43,7 +43,7 @@ from meshd.core.residency.plan import (
 from meshd.engine.ledger import Ledger, Promise
 from meshd.engine.places import LoadRefused, Lodger, Machine, Place
 from protocol.jobs import Failure, Job
-from protocol.messages import ModelLoad, ModelRecord
+from protocol.load import ModelLoad, ModelRecord
 
 LOG = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ from meshd.engine.mailbox import Mailbox
 from meshd.engine.names import model_name
 from protocol.errors import ProtocolError
 from protocol.jobs import Event, Failure, Finish, Job
-from protocol.messages import ModelLoad, ModelRecord
+from protocol.load import ModelLoad, ModelRecord
 
 LOG = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from meshd.engine.listing import Listed, read_listing, unlisted
 from meshd.engine.openai_answer import AnswerStream, PlainAnswer
 from meshd.engine.openai_wire import failure_of_status, request_body, request_path
 from protocol.jobs import Failure, Finish, Job
-from protocol.messages import ModelLoad, ModelRecord
+from protocol.load import ModelLoad, ModelRecord
 
 LOG = logging.getLogger(__name__)
 

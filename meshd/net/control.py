@@ -44,7 +44,8 @@ from meshd.net.trust import Identity, MeshKey, truly_named
 from protocol.codec import decode_control, encode
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError
-from protocol.messages import CapacityRecord, ControlMessage, Endpoint, LoadRecord
+from protocol.load import CapacityRecord, LoadRecord
+from protocol.messages import ControlMessage, Endpoint
 
 __all__ = ["BindError", "ControlPlane", "Machine"]
 
@@ -64,8 +65,7 @@ STOP_WAIT_S = 5.0
 """A turn ends within TURN_MAX_S; this passes only when the thread is stuck, which is a bug."""
 
 FAREWELL_S = 0.05
-"""What a farewell gets to reach the kernel. libzmq's linger should see to that, but a ROUTER that
-is closed at once loses one frame in ten."""
+"""What a farewell gets to reach the kernel: a ROUTER closed at once loses one frame in ten."""
 
 COUNTERS = (
     "sender_mismatch", "mesh_mismatch", "forged_key", "encode_errors", "faults", "naps",

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from meshd.core.effects import Effect
 from meshd.core.membership.member import MeshView
-from protocol.messages import CapacityRecord, ControlMessage, Endpoint, LoadRecord
+from protocol.load import CapacityRecord, LoadRecord
+from protocol.messages import ControlMessage, Endpoint
 
 Letter = Callable[[float], Sequence[Effect]]
 """Something to ask of the machine; called in the mesh thread with the time."""

@@ -33,7 +33,8 @@ from meshd.net.trust import Identity, MeshKey, load_identity, own_mesh_key, read
 from meshd.net.vault import Vault
 from meshd.net.warden import ANSWER_WAIT_S
 from protocol.jobs import Job
-from protocol.messages import CapacityRecord, Endpoint, LoadRecord
+from protocol.load import CapacityRecord, LoadRecord
+from protocol.messages import Endpoint
 from protocol.pairing import Sponsor
 from protocol.service import NodeAdvert
 from protocol.trust import TrustRecord

@@ -17,14 +17,8 @@ import pytest
 from meshd.api.models import model_list
 from meshd.core.membership.member import Member, MeshView
 from meshd.status import members_body, status_body
-from protocol.messages import (
-    CapacityRecord,
-    Endpoint,
-    GpuRecord,
-    LoadRecord,
-    ModelLoad,
-    ModelRecord,
-)
+from protocol.load import CapacityRecord, GpuRecord, LoadRecord, ModelLoad, ModelRecord
+from protocol.messages import Endpoint
 
 GB = 10**9
 

@@ -14,7 +14,7 @@ from meshd.engine.ledger import Ledger
 from meshd.engine.places import Lodger, Machine
 from meshd.engine.residency import ResidentEngine
 from meshd.engine.spec import EmulatedSpec
-from protocol.messages import ModelRecord
+from protocol.load import ModelRecord
 
 GB = 10**9
 

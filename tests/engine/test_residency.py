@@ -19,7 +19,7 @@ from meshd.engine.places import LoadRefused, Lodger, Machine
 from meshd.engine.residency import Housing, ResidentEngine
 from meshd.engine.spec import EmulatedSpec
 from protocol.jobs import Failure, Finish, Job
-from protocol.messages import ModelRecord
+from protocol.load import ModelRecord
 
 GB = 10**9
 

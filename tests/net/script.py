@@ -14,7 +14,8 @@ from meshd.net.control import ControlPlane
 from meshd.net.gatekeeper import Gatekeeper
 from meshd.net.loopback import LoopbackTransport, Network
 from meshd.net.trust import Identity, MeshKey, derive_mesh_key, identity_of
-from protocol.messages import Endpoint, LoadRecord
+from protocol.load import LoadRecord
+from protocol.messages import Endpoint
 from tests.net.patience import wait_for
 
 ANNA = identity_of(b"a" * 32)

@@ -20,7 +20,8 @@ from meshd.core.membership.machine import Membership, Myself
 from meshd.net.control import ControlPlane
 from meshd.net.gatekeeper import Gatekeeper
 from meshd.net.trust import Identity, MeshKey, derive_mesh_key, identity_of
-from protocol.messages import CapacityRecord, Endpoint, LoadRecord
+from protocol.load import CapacityRecord, LoadRecord
+from protocol.messages import Endpoint
 from tests.net.patience import wait_for
 
 ANNA = identity_of(b"a" * 32)

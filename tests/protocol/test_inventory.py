@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from protocol import envelope, fields, jobs, messages, pairing, trust
+from protocol import envelope, fields, jobs, load, messages, pairing, trust
 from protocol.fields import decode_record, encode_record
 from protocol.inventory import LEAST, TYPICAL, least, plain, records, typical
 from protocol.jobs import TextDelta
@@ -17,7 +17,7 @@ def test_no_record_is_left_out() -> None:
     """Every record class that the wire's modules declare is reached from a message or a job."""
     declared = {
         cls
-        for module in (envelope, jobs, messages, pairing, trust)
+        for module in (envelope, jobs, load, messages, pairing, trust)
         for cls in vars(module).values()
         if dataclasses.is_dataclass(cls)
     }

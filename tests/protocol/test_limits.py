@@ -11,6 +11,7 @@ import pytest
 from protocol import codec, limits
 from protocol.envelope import Envelope
 from protocol.fields import Field, ListOf, Record, Union, record_fields
+from protocol.load import LoadRecord, ModelLoad
 from protocol.messages import (
     CONTROL_KINDS,
     MEMBER_STATES,
@@ -18,8 +19,6 @@ from protocol.messages import (
     DigestEntry,
     Endpoint,
     Heartbeat,
-    LoadRecord,
-    ModelLoad,
     Ping,
     Pull,
     Update,

@@ -8,16 +8,15 @@ import pytest
 
 from protocol.fields import decode_record, encode_record
 from protocol.inventory import records, typical
+from protocol.load import PRESSURE_LEVELS, LoadRecord
 from protocol.messages import (
     CONTROL_KINDS,
     KIND_OF,
     KINDS,
     MEMBER_STATES,
-    PRESSURE_LEVELS,
     RELAY_KINDS,
     ControlMessage,
     DigestEntry,
-    LoadRecord,
     Message,
     RelayMessage,
     Update,

@@ -18,7 +18,8 @@ from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.machine import Membership, Myself
 from protocol import codec
 from protocol.envelope import Envelope
-from protocol.messages import CapacityRecord, ControlMessage, Endpoint, LoadRecord, ModelLoad
+from protocol.load import CapacityRecord, LoadRecord, ModelLoad
+from protocol.messages import ControlMessage, Endpoint
 from tests.sim.world import KEEPALIVE_S, Connection
 
 if TYPE_CHECKING:

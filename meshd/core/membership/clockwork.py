@@ -25,7 +25,8 @@ from meshd.core.membership.post import Post
 from meshd.core.membership.probe import Prober
 from meshd.core.membership.pulse import Pulse
 from meshd.core.membership.table import GONE, LIVING, Change, Row, Table
-from protocol.messages import CapacityRecord, LoadRecord, LoadWanted, Pull
+from protocol.load import CapacityRecord, LoadRecord
+from protocol.messages import LoadWanted, Pull
 
 PROBE = ("probe", "")
 BEAT = ("beat", "")

@@ -24,17 +24,16 @@ from meshd.core.membership.pulse import Pulse
 from meshd.core.membership.replay import ReplayWindow
 from meshd.core.membership.roundtrip import smooth
 from meshd.core.membership.table import Row, Table
+from protocol.load import CapacityRecord, LoadRecord
 from protocol.messages import (
     Ack,
     Beat,
     Capacity,
-    CapacityRecord,
     CapacityWanted,
     ControlMessage,
     Gossip,
     Heartbeat,
     Hello,
-    LoadRecord,
     LoadWanted,
     Nack,
     Ping,

@@ -26,7 +26,8 @@ from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.inbox import Frame
 from meshd.core.membership.member import MeshView
 from meshd.core.membership.table import Row
-from protocol.messages import CapacityRecord, ControlMessage, Endpoint, Gossip, LoadRecord
+from protocol.load import CapacityRecord, LoadRecord
+from protocol.messages import ControlMessage, Endpoint, Gossip
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from protocol.messages import CapacityRecord, Endpoint, LoadRecord
+from protocol.load import CapacityRecord, LoadRecord
+from protocol.messages import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

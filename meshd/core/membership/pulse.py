@@ -16,7 +16,8 @@ from __future__ import annotations
 import dataclasses
 
 from meshd.core.membership.config import MembershipConfig
-from protocol.messages import Beat, Capacity, CapacityRecord, Heartbeat, LoadRecord, ModelLoad
+from protocol.load import CapacityRecord, LoadRecord, ModelLoad
+from protocol.messages import Beat, Capacity, Heartbeat
 
 FLAGS = ("pressure", "accepting", "on_battery", "hot", "owner_active", "draining")
 FLOORS: dict[str, float] = {

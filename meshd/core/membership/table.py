@@ -16,7 +16,8 @@ from types import MappingProxyType
 from meshd.core.membership.member import Member, MeshView
 from meshd.core.membership.replay import ReplayWindow
 from meshd.core.membership.roll import Roll
-from protocol.messages import CapacityRecord, Endpoint, LoadRecord, Update
+from protocol.load import CapacityRecord, LoadRecord
+from protocol.messages import Endpoint, Update
 
 LIVING = frozenset({"alive", "suspect"})
 GONE = frozenset({"dead", "left"})

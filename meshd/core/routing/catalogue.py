@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshd.core.membership.member import Member, MeshView
-from protocol.messages import ModelLoad, ModelRecord
+from protocol.load import ModelLoad, ModelRecord
 
 LATEST_TAG = ":latest"
 """The tag that Ollama adds to a name without one."""

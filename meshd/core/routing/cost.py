@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from meshd.core.routing.demand import Demand
 from meshd.core.routing.ledger import Outstanding
-from protocol.messages import LoadRecord, ModelLoad
+from protocol.load import LoadRecord, ModelLoad
 
 PROMPT_TPS_UNMEASURED = 400.0
 """Assumed prefill rate before the first measurement, tokens/s: between a Pi's 25 and a GPU's

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.demand import Demand
-from protocol.messages import LoadRecord
+from protocol.load import LoadRecord
 
 CONTEXT_SLACK_RATIO = 1.5
 """How far the token estimate may be off: only a prompt that is too long even then is filtered."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from meshd.core.ports import HostFacts, HostReading
 from protocol import limits
-from protocol.messages import CapacityRecord, GpuRecord, LoadRecord, ModelLoad, ModelRecord
+from protocol.load import CapacityRecord, GpuRecord, LoadRecord, ModelLoad, ModelRecord
 
 
 def capacity_record(

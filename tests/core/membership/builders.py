@@ -11,15 +11,13 @@ from meshd.core.effects import Dial, Effect, Hangup, Notice, Send
 from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.machine import Membership, Myself
 from meshd.core.membership.member import Member
+from protocol.load import CapacityRecord, LoadRecord, ModelLoad
 from protocol.messages import (
     Ack,
     Beat,
-    CapacityRecord,
     ControlMessage,
     Endpoint,
     Hello,
-    LoadRecord,
-    ModelLoad,
     Nack,
     Ping,
     PingReq,

@@ -8,7 +8,7 @@ import pytest
 
 from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.pulse import Pulse, load_changed, moved
-from protocol.messages import LoadRecord
+from protocol.load import LoadRecord
 from tests.core.membership.builders import capacity, load
 
 GIB = 2**30

@@ -7,7 +7,7 @@ from typing import Any
 
 from meshd.core.membership.member import Member, MeshView
 from protocol.jobs import Job
-from protocol.messages import CapacityRecord, LoadRecord, ModelLoad, ModelRecord
+from protocol.load import CapacityRecord, LoadRecord, ModelLoad, ModelRecord
 
 MODEL = "smollm2"
 
