@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT := $(VENV)/.built
 TESTED := $(VENV)/.tested
+CLIENTS := .clients
 
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_SYSTEM_CERTS ?= true
@@ -21,7 +22,7 @@ export UV_NO_PROGRESS := 1
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt sim bench vectors docs demo netns clean
+.PHONY: help run test check fmt sim bench vectors docs demo netns clients clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
@@ -40,28 +41,31 @@ check: $(TESTED)  ## formatting, lint, types, import law, laws of the house
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q tests/project
 
-fmt: $(BUILT)  ## format the code, and fix what lint can fix
+fmt: $(TESTED)  ## format the code, and fix what lint can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-sim: $(BUILT)  ## the long simulations: 1,000 seeds a scenario
+sim: $(TESTED)  ## the long simulations: 1,000 seeds a scenario
 	@SIM_SEEDS=1000 $(BIN)/python -m pytest tests/sim --timeout 3600 $(ARGS)
 
-bench: $(BUILT)  ## the benchmarks of the endpoint and of the extra hop, as JSON
+bench: $(TESTED)  ## the benchmarks of the endpoint and of the extra hop, as JSON
 	@$(BIN)/python -m benchmarks.gateway --json $(ARGS)
 	@$(BIN)/python -m benchmarks.relay --json $(ARGS)
 
-vectors: $(BUILT)  ## check the golden bytes of the wire (ARGS=--write adds those of new messages)
+vectors: $(TESTED)  ## check the golden bytes of the wire (ARGS=--write adds those of new messages)
 	@$(BIN)/python -m protocol vectors $(ARGS)
 
-docs: $(BUILT)  ## update the tables of protocol/SPEC.md from the code
+docs: $(TESTED)  ## update the tables of protocol/SPEC.md from the code
 	@$(BIN)/python -m protocol spec
 
 demo: $(BUILT)  ## three nodes here: a question is routed, a node is killed, the answer arrives
 	@$(BIN)/python -m meshd.ctl.demo
 
-netns: $(BUILT)  ## real daemons on real networks: needs root on Linux
+netns: $(TESTED)  ## real daemons on real networks: needs root on Linux
 	@$(BIN)/python -m pytest tests/netns $(ARGS)
+
+clients: $(TESTED) $(CLIENTS)/.built  ## other people's clients against a node without a model
+	@$(BIN)/python -m pytest tests/clients $(ARGS)
 
 clean:  ## remove caches and reports; keeps .venv, whose llama.cpp took minutes to build
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* dist
@@ -81,15 +85,25 @@ $(BUILT): uv.lock pyproject.toml $(UV)
 		( waited=0; while sleep 1; do waited=$$((waited + 1)); [ $$((waited % 15)) -ne 0 ] || \
 			echo "  still at it after $$((waited / 60)) min $$((waited % 60)) s"; done ) & clock=$$!; \
 		trap 'kill $$clock 2>/dev/null' EXIT INT TERM; \
-		$(UV) sync --locked --extra llama; \
+		$(UV) sync --locked --inexact --no-dev --extra llama; \
 	else \
-		$(UV) sync --locked --extra llama --quiet; \
+		$(UV) sync --locked --inexact --no-dev --extra llama --quiet; \
 	fi
 	@touch $@
 
 # Tests run every engine, so they need MLX as well (135 MB; its CPU build on Linux).
 $(TESTED): $(BUILT)
 	@$(UV) sync --locked --extra llama --extra mlx --quiet
+	@touch $@
+
+# Other people's clients, apart from ours: their pins would fight. Without Node its tests skip.
+$(CLIENTS)/.built: tests/clients/requirements.txt tests/clients/package.json $(UV)
+	@echo "Setting up: other people's clients, in $(CLIENTS) (about 350 MB)"
+	@$(UV) venv --quiet --allow-existing $(CLIENTS)
+	@$(UV) pip install --quiet --python $(CLIENTS)/bin/python -r tests/clients/requirements.txt
+	@if command -v npm >/dev/null 2>&1; then cp tests/clients/package.json $(CLIENTS)/ && \
+		npm install --prefix $(CLIENTS) --no-package-lock --no-audit --no-fund --silent; \
+	else echo "  no npm here: the Node clients are left out" >&2; fi
 	@touch $@
 
 $(UV):

@@ -26,7 +26,7 @@ from benchmarks.machine import cpu_s, describe, rss_mb
 from benchmarks.measure import say
 from benchmarks.servers import Server, StartError
 from meshd.engine.bundled import bundled_gguf
-from meshd.engine.supervisor import LlamaEngine, LlamaOptions
+from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta
 
 STREAMS = (1, 2, 4, 8)
@@ -96,7 +96,7 @@ def words(count: int, seed: int) -> tuple[int, ...]:
 async def loaded(slots: int, context: int, threads: int) -> AsyncIterator[LlamaEngine]:
     """The engine with the bundled model."""
     engine = LlamaEngine(
-        bundled_gguf(), LlamaOptions(context=context, slots=slots, threads=threads, model_id="m")
+        bundled_gguf(), WorkerOptions(context=context, slots=slots, threads=threads, model_id="m")
     )
     await engine.start()
     try:

@@ -48,8 +48,13 @@ class Parser(argparse.ArgumentParser):
 def parse(
     parser: Parser, commands: dict[str, Parser], argv: Sequence[str] | None
 ) -> argparse.Namespace:
-    """Parse, or exit 2 with a line that names what was not understood and what is near it."""
+    """Parse, or exit 2 with a line that names what was not understood and what is near it.
+
+    A `prompt` of many words may stand behind flags, where argparse no longer looks for it."""
     args, rest = parser.parse_known_args(argv)
+    prompt = getattr(args, "prompt", None)
+    if isinstance(prompt, list) and not any(word.startswith("-") for word in rest):
+        args.prompt, rest = [*prompt, *rest], []
     if rest:
         _refuse(commands.get(getattr(args, "command", None) or "", parser), rest)
     return args
@@ -111,4 +116,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE_EXIT
     from meshd.daemon import run  # after the settings are known to be good
 
-    return run(settings)
+    return run(settings, lambda: (settings_from(args), find_config(args.config, os.environ)))

@@ -28,6 +28,7 @@ from typing import Any
 
 from meshd.address import format_host_port
 from meshd.core.residency.plan import KEEP_ALIVE_S
+from meshd.core.routing.courtesy import QUEUE_WAIT_S, USUAL_SHARE
 from meshd.options import BY_KEY, FOR_EVER, OPTIONS, Option, node_name
 
 CONFIG_MAX_BYTES = 1024 * 1024
@@ -64,6 +65,12 @@ class Settings:
     memory_reserve_bytes: int | None = None
     """None: a share of the machine (meshd.core.residency.plan.reserve_bytes)."""
     keep_alive_s: float = KEEP_ALIVE_S
+    queue_wait_s: float = QUEUE_WAIT_S
+    on_battery: str = USUAL_SHARE
+    """This and the next three: a share of the slots (meshd.core.routing.courtesy)."""
+    when_hot: str = USUAL_SHARE
+    when_used: str = USUAL_SHARE
+    under_pressure: str = USUAL_SHARE
     log_format: str = "text"
     origins: dict[str, str] = field(default_factory=dict)
     """Field name -> where its value came from, for people."""
@@ -221,6 +228,7 @@ def describe(settings: Settings) -> list[tuple[str, str, str]]:
         "no_adopt": str(not settings.adopt).lower(),
         "memory_reserve": _size(settings.memory_reserve_bytes),
         "keep_alive": _span(settings.keep_alive_s),
+        "queue_wait": _span(settings.queue_wait_s),
     }
     return [
         (o.key, shown.get(o.key, _plain(settings, o)), settings.origins[o.fields[0]])

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,10 @@ from meshd.host.probe import host_probe, settled_bytes
 from meshd.net.mesh import MeshNet
 from meshd.net.transport import BindError
 from meshd.net.trust import TrustError
-from meshd.node import Node, say
+from meshd.node import Node
+from meshd.notices import Notices
+from meshd.notify import Notifier
+from meshd.reload import Reread, Watch
 
 LOCK_FILE = "meshd.lock"
 
@@ -47,12 +51,13 @@ class StartError(Exception):
     """The node cannot start; the text is one line for the owner."""
 
 
-def run(settings: Settings) -> int:
-    """Run a node until SIGTERM or SIGINT. Returns the exit code."""
+def run(settings: Settings, reread: Reread | None = None) -> int:
+    """Run a node until SIGTERM or SIGINT. Returns the exit code. `reread` gives the settings as
+    they would be now, for what can change while it runs."""
     _log_to_stderr(settings.log_format)
     try:
         with _sole_owner(settings.state_dir):
-            uvloop.run(_serve(settings))
+            uvloop.run(_serve(settings, reread))
     except SpecError as error:
         _complain(error)
         return 2
@@ -64,17 +69,24 @@ def run(settings: Settings) -> int:
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, reread: Reread | None) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     specs = [parse(text) for text in settings.engines]
     engines = roster(specs, settings, Machine(host_probe().read, settled_bytes))
-    node = Node(settings, MeshNet(settings, say), engines, host_probe())
+    notices = Notices()
+    node = Node(settings, MeshNet(settings, notices.say), engines, host_probe(), notices)
     node.failed.add_done_callback(lambda _: stopped.set())
+    manager = Notifier(os.environ)
+    owned = [loop.create_task(manager.stay_alive(lambda: node.mesh_silent_s), name="alive")]
     try:
         await node.start()
+        if reread is not None and (file := reread()[1]) is not None:
+            watch = Watch(settings, reread, node.reconfigure)
+            owned.append(loop.create_task(watch.watch(file), name="settings"))
+        manager.say("READY=1", f"STATUS={node.base_url}")
         await _first_models(node, settings)
         _print(introduction(node, settings.name))
         with contextlib.suppress(TimeoutError):
@@ -85,7 +97,10 @@ async def _serve(settings: Settings) -> None:
         if node.failed.done():
             raise StartError(node.failed.result())
     finally:
+        manager.say("STOPPING=1")
         await node.close()
+        for task in owned:
+            task.cancel()
 
 
 async def _first_models(node: Node, settings: Settings) -> None:

@@ -15,27 +15,35 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from meshd import __version__
-from meshd.address import format_host_port
+from meshd.address import format_host_port, is_loopback
 from meshd.api.keys import door_keys
 from meshd.api.server import HttpServer
 from meshd.config import Settings
-from meshd.core.effects import Notice
 from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.machine import Membership, Myself
 from meshd.core.membership.member import Member, MeshView
 from meshd.core.ports import Engine, EngineError, EventStream, HostFacts, HostProbe
+from meshd.core.routing.courtesy import Courtesy, share_of
+from meshd.core.routing.fairness import asker, known_person, person_of
 from meshd.core.routing.router import Router
 from meshd.core.routing.supply import capacity_record, load_record
+from meshd.duty import Duty, offered_elsewhere
 from meshd.engine.desk import Desk
 from meshd.engine.offers import Offers
 from meshd.gateway import MeshGateway
+from meshd.history import History
+from meshd.intake import Intake
+from meshd.metrics import Metrics
 from meshd.net.mesh import MeshNet
+from meshd.notices import Notices
+from meshd.showing import Showing
 from meshd.status import members_body, status_body
 from protocol.jobs import Failure, Job
-from protocol.load import CapacityRecord, LoadRecord, ModelRecord
+from protocol.load import CapacityRecord, LoadRecord, ModelLoad, ModelRecord
 
 REPORT_INTERVAL_S = 0.25
 """How often load is looked at. Membership sends it on change, at most this often."""
@@ -43,8 +51,9 @@ REPORT_INTERVAL_S = 0.25
 HOST_READ_INTERVAL_S = 1.0
 """How often the machine is read: pressure averages move in seconds, and a read costs 1 ms."""
 
-HTTP_DRAIN_S = 2.0
-"""How long answers in progress may take to end when the daemon is told to stop."""
+DRAIN_S = 5.0
+"""How long answers in progress may take to end, here or for who asked here, when the daemon is told
+to stop: well within the 20 s that its service manager gives it before it kills."""
 
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 """Listening everywhere includes loopback, which is the address that can be typed here."""
@@ -56,13 +65,22 @@ class Node:
     """The daemon's parts, started and stopped together. Use as an async context manager."""
 
     def __init__(
-        self, settings: Settings, net: MeshNet, engines: Sequence[Engine], probe: HostProbe
+        self,
+        settings: Settings,
+        net: MeshNet,
+        engines: Sequence[Engine],
+        probe: HostProbe,
+        notices: Notices,
     ) -> None:
+        """`notices` hears what `net` says aloud."""
         self._settings = settings
+        self._notices = notices
         self._net = net
         self._engines = engines
         self._offers = Offers(engines)
         self._probe = probe
+        self._desk = Desk(engines)
+        self._courtesy = _courtesy(settings)
         self._reading = probe.read()
         self._facts = HostFacts("", "", 1, self._reading.memory_total_bytes)
         self._read_at = time.monotonic()
@@ -73,34 +91,63 @@ class Node:
         self._capacity_version = 1
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self.router = Router(random.Random())  # noqa: S311 - breaks ties, guards nothing
-        self.gateway = MeshGateway(
-            self.router,
-            lambda: net.view,
-            self._generate,
-            status=self._status,
-            members=self._members,
-            unreachable=net.peer_failed,
+        self._intake = Intake(lambda model_id: offered_elsewhere(net.view, model_id))
+        self._intake.wait_max_s = settings.queue_wait_s
+        metrics = Metrics()
+        self.history = History(metrics.ended)
+        self._duty = Duty(
+            self._intake, self.history, lambda: net.view, lambda: net.report(self._load())
         )
+        self._showing = Showing(
+            metrics,
+            self.history,
+            lambda: net.view,
+            status=self._status,
+            requests=self._duty.requests,
+            counters=net.counters,
+        )
+        self.router = Router(random.Random())  # noqa: S311 - breaks ties, guards nothing
+        self.gateway = self._new_gateway()
         self._http: HttpServer | None = None
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Resolves to one line for the owner when an engine that was asked for cannot start."""
 
+    def _new_gateway(self) -> MeshGateway:
+        return MeshGateway(
+            self.router,
+            lambda: self._net.view,
+            self._generate,
+            status=self._status,
+            members=self._members,
+            unreachable=self._net.peer_failed,
+            peers=self,
+            history=self.history,
+        )
+
     async def start(self) -> None:
         """Serve. Raises BindError or TrustError with one line for the owner."""
         self._offered = self._models()
-        self._net.open(self._membership, answer=self._answer, on_view=self._view_changed)
+        self._net.open(
+            self._membership,
+            answer=self._answer,
+            on_view=self._view_changed,
+            load_of=self._load_of,
+        )
         keys = door_keys(self._settings.http_host, self._settings.state_dir)
         self._http = HttpServer(
             self.gateway,
             host=self._settings.http_host,
             port=self._settings.http_port,
             name=self._settings.name,
-            auth=keys.allows if keys is not None else None,
+            auth=keys.person_of if keys is not None else None,
+            person=self.person,
             trust=self._net.circle,
-            models=Desk(self._engines),
+            models=self._desk,
+            views=self._showing,
+            work=self._duty,
         )
         await self._http.start()
+        self._own(self._showing.keep_trends(), "trends")
         await self._net.start()
         for engine in self._engines:
             self._own(self._start_engine(engine), f"start {engine.name}")
@@ -115,8 +162,11 @@ class Node:
             return
         self._stopping = True
         self._net.report(self._load())
+        leaving = self._intake.close(grace_s=DRAIN_S)
         if self._http is not None:
-            await self._http.close(drain_s=HTTP_DRAIN_S)
+            await asyncio.gather(leaving, self._http.close(drain_s=DRAIN_S))
+        else:
+            await leaving
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -137,10 +187,28 @@ class Node:
         """The models of this node's own engines."""
         return self._models()
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over what `Option.live` names; the rest of `settings` is what already holds."""
+        self._courtesy = _courtesy(settings)
+        self._intake.wait_max_s = settings.queue_wait_s
+        self._desk.rehouse(settings.memory_reserve_bytes, settings.keep_alive_s)
+
+    @property
+    def mesh_silent_s(self) -> float:
+        """Seconds since the mesh thread last turned."""
+        return self._net.silent_s
+
     @property
     def view(self) -> MeshView:
         """Everybody this node knows now."""
         return self._net.view
+
+    def person(self, key_name: str | None, address: str | None) -> str:
+        """Whose share a request is that entered here: for `Job.person`. An address on this machine
+        is its owner."""
+        local = address is None or is_loopback(address)
+        identity = asker(key_name, None if local else address, self._net.identity.node_id)
+        return person_of(self._net.secret, identity)
 
     def _membership(self, myself: Myself, now: float) -> Membership:
         return Membership(
@@ -158,22 +226,44 @@ class Node:
     def _generate(self, member: Member, job: Job) -> EventStream:
         """Where an attempt goes: an engine here, or a peer over the relay."""
         if member.node_id == self._net.identity.node_id:
-            return self._local(job)
+            return self._local(job, member.node_id)
         return self._net.relay.generate(member, job)
 
     def _answer(self, sender: str, job: Job) -> EventStream:
         """A job that `sender` forwarded here. It is answered here or not at all: one hop only."""
         if self._stopping:
             return _refusal("draining", "this node is shutting down")
-        return self._local(job)
+        return self._local(job, sender)
 
-    def _local(self, job: Job) -> EventStream:
+    def _local(self, job: Job, sender: str) -> EventStream:
         engine = self._offers.engine_of(job.model)
         if engine is not None:
-            return engine.generate(job)
+            return self._intake.answer(engine, job, known_person(job.person, sender))
         return _refusal("model_not_found", f"{self._settings.name} does not offer {job.model}")
 
+    # What the gateway asks of peers beside their answers
+
+    async def probe(self, member: Member, model_id: str, timeout_s: float) -> ModelLoad | None:
+        """See `meshd.gateway.means.Peers`."""
+        if member.node_id == self._net.identity.node_id:
+            return self._load_of(model_id)
+        return await self._net.relay.probe(member, model_id, timeout_s)
+
+    def nudge(self, member: Member) -> None:
+        """See `meshd.gateway.means.Peers`."""
+        self._net.relay.nudge(member)
+
+    def silent_s(self, member: Member) -> float:
+        """See `meshd.gateway.means.Peers`."""
+        return self._net.relay.silent_s(member)
+
     # What this node says of itself
+
+    def _load_of(self, model_id: str) -> ModelLoad | None:
+        """One model's state at this moment, with what waits for it."""
+        loads = (load for load in self._offers.stats() if load.model_id == model_id)
+        load = next(loads, None)
+        return None if load is None else self._intake.load_of(load)
 
     async def _report(self) -> None:
         while True:
@@ -184,6 +274,7 @@ class Node:
                 self._reading = self._probe.read()
                 self._read_at = time.monotonic()
             self._announce_changes()
+            self._duty.listen()
             self._net.report(self._load())
 
     async def _learn_facts(self) -> None:
@@ -214,15 +305,17 @@ class Node:
         )
 
     def _load(self) -> LoadRecord:
-        stats = self._offers.stats()
+        share = share_of(self._reading, self._courtesy)
         self._sequence += 1
-        return load_record(
+        record = load_record(
             self._reading,
-            stats,
+            self._intake.stats(self._offers.stats(), share),
             sequence=self._sequence,
             loop_lag_s=round(self._loop_lag_s, 3),
-            draining=self._stopping,
+            draining=self._stopping or self._intake.draining,
+            reserved_bytes=self._offers.reserved_bytes,
         )
+        return replace(record, people=self._intake.shares.report(time.monotonic()))
 
     def _members(self) -> Mapping[str, Any]:
         return members_body(self._net.view, time.monotonic())
@@ -237,6 +330,7 @@ class Node:
             label=self._net.label,
             counters=self._net.counters(),
             http=self.base_url,
+            notices=self._notices.body(),
         )
 
     # What happens around it
@@ -245,6 +339,7 @@ class Node:
         for member in view.members.values():
             if member.state in {"dead", "left"}:
                 self._net.relay.forget(member.node_id)
+        self.gateway.view_changed(view)
 
     async def _start_engine(self, engine: Engine) -> None:
         try:
@@ -269,9 +364,10 @@ class Node:
             log.error("task %s ended: %r", task.get_name(), task.exception())
 
 
-def say(notice: Notice) -> None:
-    """A word from the membership or discovery to the log."""
-    log.log(logging.WARNING if notice.level == "warning" else logging.INFO, "%s", notice.text)
+def _courtesy(settings: Settings) -> Courtesy:
+    return Courtesy(
+        settings.on_battery, settings.when_hot, settings.when_used, settings.under_pressure
+    )
 
 
 async def _refusal(code: str, message: str) -> EventStream:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshd.address import PORT_MAX, format_host_port, parse_host_port
+from meshd.core.routing.courtesy import SHARES
 from protocol.limits import NAME_MAX_CHARS
 
 LOG_FORMATS = ("text", "json")
@@ -90,7 +91,7 @@ def _read_size(value: object, base: Path) -> Values:
     return (round(float(found[1]) * SIZES[found[2]]),)
 
 
-def _read_keep_alive(value: object, base: Path) -> Values:
+def _read_span(value: object, base: Path) -> Values:
     if value == FOR_EVER:
         return (math.inf,)
     found = SPAN_SHAPE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
@@ -104,6 +105,12 @@ def _read_keep_alive(value: object, base: Path) -> Values:
 def _read_paths(value: object, base: Path) -> Values:
     found = _items(value, rf"[;\n{os.pathsep}]+")
     return (tuple(dict.fromkeys(base / Path(piece).expanduser() for piece in found)),)
+
+
+def _read_share(value: object, base: Path) -> Values:
+    if value not in SHARES:
+        raise ValueError(f"{value!r} is not a share; choose {', '.join(SHARES[:-1])} or one")
+    return (value,)
 
 
 def _truth(value: object) -> bool:
@@ -150,6 +157,8 @@ class Option:
     metavar: str
     help: str
     many: bool = False
+    live: bool = False
+    """Whether a running daemon takes a new value over from its file."""
 
     @property
     def flag(self) -> str:
@@ -240,13 +249,55 @@ OPTIONS: tuple[Option, ...] = (
         _read_size,
         "SIZE",
         "memory kept for other programs, such as 2GB; a tenth of it, up to 4GiB, when not given",
+        live=True,
     ),
     Option(
         "keep-alive",
         ("keep_alive_s",),
-        _read_keep_alive,
+        _read_span,
         "TIME",
         "how long a model nobody asks for stays in memory, such as 30m, or forever",
+        live=True,
+    ),
+    Option(
+        "queue-wait",
+        ("queue_wait_s",),
+        _read_span,
+        "TIME",
+        "the longest wait for a turn that is begun rather than refused, such as 2m, or forever",
+        live=True,
+    ),
+    Option(
+        "on-battery",
+        ("on_battery",),
+        _read_share,
+        "SHARE",
+        "requests taken at a time while on battery: full, half or one",
+        live=True,
+    ),
+    Option(
+        "when-hot",
+        ("when_hot",),
+        _read_share,
+        "SHARE",
+        "the same while the machine is hot",
+        live=True,
+    ),
+    Option(
+        "when-used",
+        ("when_used",),
+        _read_share,
+        "SHARE",
+        "the same while its owner works at the machine",
+        live=True,
+    ),
+    Option(
+        "under-pressure",
+        ("under_pressure",),
+        _read_share,
+        "SHARE",
+        "the same while memory is short",
+        live=True,
     ),
     Option("log-format", ("log_format",), _read_log_format, "FORMAT", "text or json"),
 )

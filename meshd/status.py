@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from meshd.address import format_host_port
@@ -45,10 +45,12 @@ def status_body(
     label: str,
     counters: Mapping[str, int],
     http: str,
+    notices: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """One screen: this node, its mesh, every member, totals and counters.
 
-    `started_at` is monotonic; `http` is the base URL of this node's endpoint.
+    `started_at` is monotonic; `http` is the base URL of this node's endpoint; `notices` are its
+    latest warnings, newest first.
     """
     members = members_body(view, now)
     states = [member.state for member in view.members.values()]
@@ -70,6 +72,7 @@ def status_body(
         "members": members["members"],
         "totals": totals(view.members.values()),
         "counters": dict(counters),
+        "notices": list(notices),
     }
 
 

@@ -169,6 +169,7 @@ class Vector:
 @record
 class Finish:
     """The answer is whole. Token counts are the engine's; times are measured, 0 when unknown.
+    `stop` is the job's stop sequence that ended it, empty when none did or nobody knows which.
 
     A reason from a later version reads as `stop`: whatever ended it, it is whole.
     """
@@ -181,6 +182,7 @@ class Finish:
     generation_s: float = wire(SECONDS, default=0.0)
     queue_s: float = wire(SECONDS, default=0.0)
     counted: bool = wire(Bool(), default=True)
+    stop: str = wire(Text(limits.DETAIL_MAX_CHARS), default="")
 
 
 @record

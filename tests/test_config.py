@@ -168,6 +168,7 @@ def test_a_missing_or_unreadable_file_says_so(tmp_path: Path) -> None:
         ({"memory_reserve": "2"}, "flag --memory-reserve: '2' is not a size; write a number and"),
         ({"memory_reserve": 2}, "such as '2GB'"),
         ({"keep_alive": "soon"}, "such as '30m', or 'forever'"),
+        ({"when_hot": "some"}, "'some' is not a share; choose full, half or one"),
     ],
 )
 def test_a_value_that_cannot_be_read_says_how_to_write_it(

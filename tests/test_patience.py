@@ -70,3 +70,90 @@ async def test_a_cancelled_caller_stays_cancelled():
         await waiting
     patience.close()
     assert closed.is_set()
+
+
+async def test_a_limit_that_shrinks_holds_for_the_present_wait():
+    """A timer that was set for the longer limit is not waited for."""
+    patience = Patience(60.0, asyncio.get_running_loop())
+    waiting = asyncio.create_task(patience.next(paced(60.0, closed=asyncio.Event())))
+    await asyncio.sleep(0.01)
+    patience.limit(0.02)
+    with pytest.raises(PatienceEnded):
+        await waiting
+    patience.close()
+
+
+async def test_a_limit_that_grows_in_time_is_kept_to():
+    """Whoever knows better may say so until the last moment."""
+    closed = asyncio.Event()
+    patience = Patience(0.02, asyncio.get_running_loop())
+    patience.limit(0.02, lambda: 60.0)
+    assert await patience.next(paced(0.1, closed=closed)) == WORD
+    patience.close()
+
+
+async def test_a_limit_that_does_not_grow_ends_the_wait():
+    """The last word is asked for once the limit has passed, and it holds."""
+    asked = []
+    patience = Patience(0.02, asyncio.get_running_loop())
+    patience.limit(0.02, lambda: asked.append(1) or 0.02)
+    with pytest.raises(PatienceEnded):
+        await patience.next(paced(60.0, closed=asyncio.Event()))
+    patience.close()
+    assert asked == [1]
+
+
+async def test_a_quiet_wait_is_looked_into():
+    """Once it has lasted so long, and not again at once."""
+    calls = []
+    patience = Patience(60.0, asyncio.get_running_loop())
+    patience.when_quiet(0.02, lambda: calls.append(1))
+    assert await patience.next(paced(0.2, closed=asyncio.Event())) == WORD
+    patience.close()
+    assert calls == [1]
+
+
+async def test_a_stream_that_keeps_talking_is_never_quiet():
+    """Each gap is below the bound."""
+    calls = []
+    stream = paced(*[0.01] * 10, closed=asyncio.Event())
+    patience = Patience(60.0, asyncio.get_running_loop())
+    patience.when_quiet(5.0, lambda: calls.append(1))
+    while await patience.next(stream) is not None:
+        pass
+    patience.close()
+    assert calls == []
+
+
+async def test_a_wait_can_be_interrupted():
+    """As if its limit had passed; the stream is closed."""
+    closed = asyncio.Event()
+    patience = Patience(60.0, asyncio.get_running_loop())
+    waiting = asyncio.create_task(patience.next(paced(60.0, closed=closed)))
+    await asyncio.sleep(0.01)
+    patience.interrupt()
+    with pytest.raises(PatienceEnded):
+        await waiting
+    patience.close()
+    assert closed.is_set()
+
+
+async def test_an_interrupt_between_waits_changes_nothing():
+    """There is no wait that it could end."""
+    stream = paced(0.0, 0.0, closed=asyncio.Event())
+    patience = Patience(60.0, asyncio.get_running_loop())
+    assert await patience.next(stream) == WORD
+    patience.interrupt()
+    assert await patience.next(stream) == WORD
+    patience.close()
+    await stream.aclose()
+
+
+async def test_waits_may_come_from_different_tasks():
+    """A second attempt is begun in one task and read in another."""
+    stream = paced(0.0, 60.0, closed=asyncio.Event())
+    patience = Patience(0.05, asyncio.get_running_loop())
+    assert await asyncio.create_task(patience.next(stream)) == WORD
+    with pytest.raises(PatienceEnded):
+        await patience.next(stream)
+    patience.close()

@@ -17,10 +17,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshd.api.body import check_free_form
+from meshd.api.dialect import AnswerBuilder, Asked, Asker, Dialect, EventEncoder, Opening
 from meshd.api.errors import bad_type, bad_value, from_failure, missing, unsupported
 from meshd.api.fields import Fields, json_type
-from meshd.api.job import TOKENS_MAX, session_key
-from meshd.api.openai import INCOMPLETE, encode
+from meshd.api.job import (
+    TOKENS_MAX,
+    drop_own_fields,
+    read_model,
+    read_priority,
+    session_key,
+)
+from meshd.api.replies import refuse
+from meshd.api.writing import INCOMPLETE, encode
 from meshd.core.ports import Batch
 from protocol import limits
 from protocol.jobs import Failure, Finish, Job, Vector
@@ -32,20 +40,17 @@ FORMATS = ("float", "base64")
 
 
 @dataclass(frozen=True, slots=True)
-class AskedVectors:
+class AskedVectors(Asked):
     """A request: what to compute, and how to print it."""
 
-    job: Job
-    is_base64: bool
+    is_base64: bool = False
 
 
-def read_embedding(body: Mapping[str, Any], request_id: str, session: str = "") -> AskedVectors:
+def read_embedding(body: Mapping[str, Any], asker: Asker) -> AskedVectors:
     """The body of `/v1/embeddings`. Raises ApiError (400)."""
     fields = Fields(body)
     inputs = _inputs(fields.take("input"))
-    model = fields.text("model", limits.TEXT_MAX_CHARS)
-    if not model:
-        raise missing("model", "'model' is missing. GET /v1/models lists what can be asked for.")
+    model = read_model(fields)
     form = fields.text("encoding_format", limits.TEXT_MAX_CHARS) or "float"
     if form not in FORMATS:
         raise bad_value("encoding_format", "'encoding_format' must be float or base64.")
@@ -55,15 +60,19 @@ def read_embedding(body: Mapping[str, Any], request_id: str, session: str = "") 
         )
     user = fields.text("user", limits.JOB_MAX_BYTES)
     check_free_form(fields.rest)
+    priority = read_priority(fields, asker.priority)
+    drop_own_fields(fields)
     job = Job(
-        request_id=request_id,
+        request_id=asker.request_id,
         kind="embedding",
         model=model,
         inputs=inputs,
-        session=session_key(session or user or ""),
+        session=session_key(asker.session or user or ""),
+        priority=priority,
+        person=asker.person,
         extras=fields.rest or None,
     )
-    return AskedVectors(job, form == "base64")
+    return AskedVectors(job, is_base64=form == "base64")
 
 
 class EmbeddingAnswer:
@@ -140,3 +149,16 @@ def _inputs(value: Any) -> tuple[Any, ...]:
 
 def _is_ids(value: Any) -> bool:
     return type(value) is list and bool(value) and all(type(each) is int for each in value)
+
+
+def _whole(asked: AskedVectors, opening: Opening) -> AnswerBuilder:
+    count = len(asked.job.inputs)
+    return EmbeddingAnswer(opening.head.model, count, is_base64=asked.is_base64)
+
+
+def _no_stream(_asked: AskedVectors, _opening: Opening) -> EventEncoder:
+    raise AssertionError("a job for vectors is never streamed")
+
+
+EMBEDDING = Dialect(read_embedding, _no_stream, _whole, refuse)
+"""OpenAI's embeddings."""

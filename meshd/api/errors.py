@@ -68,6 +68,10 @@ class ApiError(Exception):
         self.headers = headers
         self.close = close
         """The connection is of no further use: the rest of the request was not read."""
+        self.lines = ""
+        """Header lines that are already safe: who refused."""
+        self.failure: Failure | None = None
+        """What this is the HTTP word for, where it came from a job."""
 
     def object(self) -> dict[str, Any]:
         """OpenAI's error object, all four keys."""
@@ -127,7 +131,9 @@ def from_failure(failure: Failure) -> ApiError:
         headers = (("x-should-retry", "false"),)
     elif failure.code == "unauthorized":
         headers = (("www-authenticate", "Bearer"),)
-    return ApiError(status, failure.message, code=code, kind=kind, param=param, headers=headers)
+    error = ApiError(status, failure.message, code=code, kind=kind, param=param, headers=headers)
+    error.failure = failure
+    return error
 
 
 def retry_after_s(wanted_s: float) -> int:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
+from meshd.api.errors import ApiError
 from meshd.core.ports import AnswerHead
 from protocol import limits
+from protocol.jobs import PRIORITIES
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=@-]{{1,{limits.REQUEST_ID_MAX_CHARS}}}")
 """Ids that are safe in a header, a log line, a URL and a shell."""
@@ -24,6 +27,12 @@ SESSION_HEADERS = (
     "x-claude-code-session-id",
 )
 """Names under which agents say which conversation a request belongs to."""
+
+PRIORITY_HEADER = "x-mesh-priority"
+"""Says that a request may wait for others."""
+
+SAFE_CACHE_MAX = 1_024
+"""Header values remembered as safe: names of nodes and models come again and again."""
 
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
@@ -42,6 +51,21 @@ def session_hint(headers: Mapping[str, str]) -> str:
     return ""
 
 
+def priority_wish(headers: Mapping[str, str]) -> str:
+    """`batch` where `x-mesh-priority` says that the answer may wait. Raises ApiError (400)."""
+    wish = headers.get(PRIORITY_HEADER)
+    if wish is None:
+        return PRIORITIES[0]
+    if wish not in PRIORITIES:
+        raise ApiError(
+            400,
+            f"'{PRIORITY_HEADER}' is '{wish[:40]}'; it must be {' or '.join(PRIORITIES)}.",
+            code="invalid_value",
+            param=PRIORITY_HEADER,
+        )
+    return wish
+
+
 def api_key(headers: Mapping[str, str]) -> str | None:
     """The key in `authorization: Bearer` or `x-api-key`, None when there is none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -50,6 +74,7 @@ def api_key(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-api-key")
 
 
+@lru_cache(maxsize=SAFE_CACHE_MAX)
 def safe(value: str) -> str:
     """`value` as printable ASCII: itself, or percent-encoded where it is not."""
     if value.isascii() and value.isprintable():

@@ -1,25 +1,28 @@
-"""OpenAI's two request bodies, chat completions and completions, to one `Job`.
+"""What OpenAI's request bodies have in common, to the parts of a `Job`.
 
 What is checked here is what would otherwise fail late, on another machine, in an engine's words:
 types, ranges, and combinations that cannot be meant. Each error names the field in `param`.
 
 Fields nobody here knows travel on in `Job.extras`, so an engine's own options (`grammar`,
 `chat_template_kwargs`, `reasoning_effort` ...) work without this module learning them. Fields that
-are known but not served yet (`n` above 1, `echo` ...) are refused rather than ignored: an answer
-that silently lacks what was asked for is worse than none.
+are known but cannot be served are refused rather than ignored: an answer that silently lacks what
+was asked for is worse than none.
+
+What concerns only OpenAI's own house ends here, because no engine needs it and it may tell who
+asks: `user`, `safety_identifier` and `metadata` do not travel. `user` and `prompt_cache_key` say
+which conversation this is; `service_tier` says whether it may wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
-from meshd.api.body import check_free_form
-from meshd.api.errors import bad_type, bad_value, missing, unsupported
+from meshd.api.dialect import Asker
+from meshd.api.errors import bad_type, bad_value, missing
 from meshd.api.fields import Fields, json_type
-from meshd.api.messages import read_messages
 from protocol import limits
 from protocol.jobs import Job, Sampling
 
@@ -41,126 +44,109 @@ TOKENS_MAX = 2**31 - 1
 UNLIMITED_TOKENS = -1
 """What llama.cpp's and LM Studio's clients send for "until the model stops"."""
 
+CHOICES_MAX = 128
+"""Choices of one request, all its prompts together: OpenAI's bound for `n`."""
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request: what to compute, and the one choice that only concerns how it is printed."""
+CHOICE_ID_MAX_CHARS = 72
+"""Of a request id that is numbered; the gateway keeps 80 characters of an id and adds its own."""
 
-    job: Job
-    include_usage: bool
+SERVICE_TIERS = {
+    "auto": "interactive",
+    "default": "interactive",
+    "priority": "interactive",
+    "standard": "interactive",
+    "scale": "interactive",
+    "flex": "batch",
+    "batch": "batch",
+}
+"""OpenAI's tiers, to ours: nobody can buy themselves ahead of others in their own house."""
 
+OWN_FIELDS = frozenset(
+    {
+        "include_obfuscation",
+        "metadata",
+        "moderation",
+        "prediction",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "store",
+    }
+)
+"""Fields that are of no use to an engine: they name, bill, keep or hurry."""
 
-def chat(body: Mapping[str, Any], request_id: str, session: str = "") -> Asked:
-    """The body of `/v1/chat/completions`. Raises ApiError (400)."""
-    fields = Fields(body)
-    check_free_form(fields.rest)
-    model = _model(fields)
-    messages = read_messages(fields.take("messages"))
-    _refuse_chat(fields)
-    tools = _tools(fields)
-    logprobs, top_logprobs = _chat_logprobs(fields)
-    common = _common(fields, session)
-    job = Job(
-        request_id=request_id,
-        kind="chat",
-        model=model,
-        messages=messages,
-        max_tokens=_max_tokens(fields),
-        tools=tools,
-        tool_choice=_tool_choice(fields, tools),
-        response_format=_response_format(fields),
-        logprobs=logprobs,
-        top_logprobs=top_logprobs,
-        stop=common.stop,
-        sampling=common.sampling,
-        stream=common.stream,
-        session=common.session,
-        extras=fields.rest or None,
-    )
-    return Asked(job, common.include_usage)
-
-
-def completion(body: Mapping[str, Any], request_id: str, session: str = "") -> Asked:
-    """The body of `/v1/completions`. Raises ApiError (400)."""
-    fields = Fields(body)
-    prompt, prompt_tokens = _prompt(fields.take("prompt"))
-    check_free_form(fields.rest)
-    model = _model(fields)
-    _refuse_completion(fields)
-    top_logprobs = fields.integer("logprobs", 0, TOP_LOGPROBS_MAX)
-    common = _common(fields, session)
-    job = Job(
-        request_id=request_id,
-        kind="completion",
-        model=model,
-        prompt=prompt,
-        prompt_tokens=prompt_tokens,
-        max_tokens=_max_tokens(fields),
-        logprobs=top_logprobs is not None,
-        top_logprobs=top_logprobs or 0,
-        stop=common.stop,
-        sampling=common.sampling,
-        stream=common.stream,
-        session=common.session,
-        extras=fields.rest or None,
-    )
-    return Asked(job, common.include_usage)
+_GREEDY = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
-class _Common:
+class Common:
+    """What chat and completion share."""
+
     stop: tuple[str, ...]
     sampling: Sampling
     stream: bool
     include_usage: bool
     session: str
+    priority: str
+    choices: int
 
 
-def _common(fields: Fields, session: str) -> _Common:
-    stream = fields.flag("stream")
-    options = Fields(fields.mapping("stream_options") or {}, "stream_options")
-    include_usage = options.flag("include_usage")
-    n = fields.integer("n", 1, 128)
-    if n is not None and n > 1:
-        raise unsupported("n", f"'n' is {n}; one choice per request is served. Send {n} requests.")
-    return _Common(
-        stop=_stop(fields.take("stop")),
-        sampling=_sampling(fields),
+def read_common(fields: Fields, asker: Asker) -> Common:
+    """The shared fields of a body. Raises ApiError (400)."""
+    rest = fields.rest
+    stream = "stream" in rest and fields.flag("stream")
+    include_usage = False
+    options = fields.mapping("stream_options") if "stream_options" in rest else None
+    if options is not None:
+        include_usage = Fields(options, "stream_options").flag("include_usage")
+    if _RARE.isdisjoint(rest):
+        choices, priority, session = 1, asker.priority, session_key(asker.session)
+    else:
+        choices = fields.integer("n", 1, CHOICES_MAX) or 1
+        priority = read_priority(fields, asker.priority)
+        session = _session(fields, asker.session)
+    return Common(
+        stop=read_stop(fields.take("stop")) if "stop" in rest else (),
+        sampling=read_sampling(fields),
         stream=stream,
         include_usage=stream and include_usage,
-        session=_session(fields, session),
+        session=session,
+        priority=priority,
+        choices=choices,
     )
 
 
-def _model(fields: Fields) -> str:
+_RARE = frozenset({"n", "service_tier", "prompt_cache_key", "user"})
+"""Fields that few requests have: looked for together, because looking costs time."""
+
+
+def drop_own_fields(fields: Fields) -> None:
+    """Take out what does not travel."""
+    if not fields.rest:
+        return
+    for name in OWN_FIELDS.intersection(fields.rest):
+        del fields.rest[name]
+
+
+def read_model(fields: Fields) -> str:
+    """The model's name, which every request needs."""
     model = fields.text("model", limits.TEXT_MAX_CHARS)
     if not model:
         raise missing("model", "'model' is missing. GET /v1/models lists what can be asked for.")
     return model
 
 
-def _sampling(fields: Fields) -> Sampling:
-    return Sampling(
-        temperature=fields.number("temperature", 0.0, TEMPERATURE_MAX),
-        top_p=fields.number("top_p", 0.0, 1.0),
-        top_k=_top_k(fields),
-        min_p=fields.number("min_p", 0.0, 1.0),
-        presence_penalty=fields.number("presence_penalty", -PENALTY_MAX, PENALTY_MAX),
-        frequency_penalty=fields.number("frequency_penalty", -PENALTY_MAX, PENALTY_MAX),
-        repeat_penalty=fields.number("repeat_penalty", 0.0, 100.0),
-        seed=fields.integer("seed", -(2**63), 2**64 - 1),
-        logit_bias=_logit_bias(fields),
-    )
+def read_sampling(fields: Fields) -> Sampling:
+    """How to choose tokens."""
+    rest = fields.rest
+    given = {name: read(fields) for name, read in _SAMPLING.items() if name in rest}
+    return Sampling(**given) if given else _GREEDY
 
 
-def _top_k(fields: Fields) -> int | None:
-    """vLLM's clients send -1, llama.cpp's 0, for "all tokens"."""
-    top_k = fields.integer("top_k", -1, TOKENS_MAX)
-    return 0 if top_k == -1 else top_k
-
-
-def _max_tokens(fields: Fields) -> int | None:
+def read_max_tokens(fields: Fields) -> int | None:
     """The newer name wins where both are sent, as at OpenAI."""
+    if "max_tokens" not in fields.rest and "max_completion_tokens" not in fields.rest:
+        return None
     older = fields.integer("max_tokens", UNLIMITED_TOKENS, TOKENS_MAX)
     newer = fields.integer("max_completion_tokens", UNLIMITED_TOKENS, TOKENS_MAX)
     tokens, name = (older, "max_tokens") if newer is None else (newer, "max_completion_tokens")
@@ -169,7 +155,8 @@ def _max_tokens(fields: Fields) -> int | None:
     return None if tokens == UNLIMITED_TOKENS else tokens
 
 
-def _stop(value: Any) -> tuple[str, ...]:
+def read_stop(value: Any) -> tuple[str, ...]:
+    """Stop sequences: one text, or several."""
     if value is None:
         return ()
     sequences = [value] if type(value) is str else value
@@ -194,6 +181,56 @@ def _stop(value: Any) -> tuple[str, ...]:
     return tuple(sequences)
 
 
+def read_priority(fields: Fields, wanted: str) -> str:
+    """`batch` where a header or `service_tier` says that it may wait, else `interactive`."""
+    tier = fields.text("service_tier", limits.TEXT_MAX_CHARS)
+    if tier is None:
+        return wanted
+    priority = SERVICE_TIERS.get(tier)
+    if priority is None:
+        raise bad_value(
+            "service_tier",
+            f"'service_tier' is '{tier[:40]}'; it must be one of {', '.join(SERVICE_TIERS)}.",
+        )
+    return "batch" if wanted == "batch" else priority
+
+
+def session_key(hint: str) -> str:
+    """A hint of any length in the room a `Job` has; equal hints stay equal, others differ."""
+    if len(hint) <= limits.TEXT_MAX_CHARS:
+        return hint
+    return blake2b(hint.encode(errors="replace"), digest_size=16).hexdigest()
+
+
+def further(job: Job, choices: int) -> tuple[Job, ...]:
+    """The jobs of the second choice and on: each of its own id, and of its own seed where there is
+    one, because equal seeds would give equal answers."""
+    return tuple([_numbered(job, number) for number in range(1, choices)])
+
+
+def numbered_id(request_id: str, number: int) -> str:
+    """The request id of one choice: every job has its own on the relay.
+
+    Short enough that what the gateway adds for a second attempt never cuts the number off.
+    """
+    if len(request_id) > CHOICE_ID_MAX_CHARS:
+        request_id = blake2b(request_id.encode(), digest_size=16).hexdigest()
+    return f"{request_id}+{number}"
+
+
+def _numbered(job: Job, number: int) -> Job:
+    sampling = job.sampling
+    if sampling.seed is not None:
+        sampling = replace(sampling, seed=(sampling.seed + number) % 2**63)
+    return replace(job, request_id=numbered_id(job.request_id, number), sampling=sampling)
+
+
+def _top_k(fields: Fields) -> int | None:
+    """vLLM's clients send -1, llama.cpp's 0, for "all tokens"."""
+    top_k = fields.integer("top_k", -1, TOKENS_MAX)
+    return 0 if top_k == -1 else top_k
+
+
 def _logit_bias(fields: Fields) -> tuple[tuple[int, float], ...]:
     biases = fields.mapping("logit_bias")
     if not biases:
@@ -203,6 +240,10 @@ def _logit_bias(fields: Fields) -> tuple[tuple[int, float], ...]:
             "logit_bias",
             f"'logit_bias' has {len(biases)} entries; at most {limits.LOGIT_BIAS_MAX} are allowed.",
         )
+    return _bias_pairs(biases)
+
+
+def _bias_pairs(biases: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
     entries = Fields(biases, "logit_bias")
     pairs = []
     for token in biases:
@@ -216,145 +257,24 @@ def _logit_bias(fields: Fields) -> tuple[tuple[int, float], ...]:
     return tuple(pairs)
 
 
+_SAMPLING: Mapping[str, Callable[[Fields], Any]] = {
+    "temperature": lambda fields: fields.number("temperature", 0.0, TEMPERATURE_MAX),
+    "top_p": lambda fields: fields.number("top_p", 0.0, 1.0),
+    "top_k": _top_k,
+    "min_p": lambda fields: fields.number("min_p", 0.0, 1.0),
+    "presence_penalty": lambda fields: fields.number("presence_penalty", -PENALTY_MAX, PENALTY_MAX),
+    "frequency_penalty": lambda fields: fields.number(
+        "frequency_penalty", -PENALTY_MAX, PENALTY_MAX
+    ),
+    "repeat_penalty": lambda fields: fields.number("repeat_penalty", 0.0, 100.0),
+    "seed": lambda fields: fields.integer("seed", -(2**63), 2**64 - 1),
+    "logit_bias": _logit_bias,
+}
+"""How each field of `Sampling` is read; it is called the same in every body."""
+
+
 def _session(fields: Fields, header: str) -> str:
     """What keeps one conversation on one machine: the client's own hints, most telling first."""
     cache_key = fields.text("prompt_cache_key", limits.JOB_MAX_BYTES)
     user = fields.text("user", limits.JOB_MAX_BYTES)
     return session_key(cache_key or header or user or "")
-
-
-def session_key(hint: str) -> str:
-    """A hint of any length in the room a `Job` has; equal hints stay equal, others differ."""
-    if len(hint) <= limits.TEXT_MAX_CHARS:
-        return hint
-    return blake2b(hint.encode(), digest_size=16).hexdigest()
-
-
-def _chat_logprobs(fields: Fields) -> tuple[bool, int]:
-    logprobs = fields.flag("logprobs")
-    top = fields.integer("top_logprobs", 0, TOP_LOGPROBS_MAX) or 0
-    if top and not logprobs:
-        raise bad_value("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
-    return logprobs, top
-
-
-def _tools(fields: Fields) -> list[Any] | None:
-    tools = fields.array("tools")
-    for index, tool in enumerate(tools or ()):
-        where = f"tools[{index}]"
-        function = tool.get("function") if type(tool) is dict else None
-        if type(function) is not dict or tool.get("type", "function") != "function":
-            raise bad_type(
-                where,
-                f"'{where}' must be an object with 'type': \"function\" and 'function'.",
-            )
-        inner = Fields(function, f"{where}.function")
-        if not inner.text("name", limits.TEXT_MAX_CHARS):
-            raise inner.absent("name", "Every tool needs a name.")
-        inner.text("description", limits.JOB_MAX_BYTES)
-        inner.mapping("parameters")
-    return tools or None
-
-
-def _tool_choice(fields: Fields, tools: list[Any] | None) -> Any:
-    choice = fields.take("tool_choice")
-    if choice is None or (not tools and choice in ("auto", "none")):
-        return None
-    if type(choice) is str:
-        if choice not in ("auto", "none", "required"):
-            raise bad_value(
-                "tool_choice",
-                f"'tool_choice' is '{choice[:40]}'; it must be auto, none, required, "
-                "or an object that names a function.",
-            )
-    elif type(choice) is not dict:
-        raise fields.wrong("tool_choice", "a string or an object", choice)
-    else:
-        function = choice.get("function")
-        if type(function) is not dict or type(function.get("name")) is not str:
-            raise bad_value(
-                "tool_choice",
-                'A \'tool_choice\' object looks like {"type": "function", '
-                '"function": {"name": "..."}}.',
-            )
-    if not tools:
-        raise bad_value("tool_choice", "'tool_choice' asks for a tool, but 'tools' is empty.")
-    return choice
-
-
-def _response_format(fields: Fields) -> Any:
-    form = fields.mapping("response_format")
-    if form is None:
-        return None
-    kind = form.get("type")
-    if kind == "text":
-        return None
-    if kind not in ("json_object", "json_schema"):
-        raise bad_value(
-            "response_format.type",
-            "'response_format.type' must be text, json_object or json_schema.",
-        )
-    if kind == "json_schema":
-        inner = Fields(form, "response_format").mapping("json_schema")
-        if inner is None or type(inner.get("schema")) is not dict:
-            raise missing(
-                "response_format.json_schema",
-                "'response_format.json_schema' must be an object with 'name' and 'schema'.",
-            )
-    return form
-
-
-def _prompt(value: Any) -> tuple[str | None, tuple[int, ...] | None]:
-    """A text, or token ids; OpenAI also allows a list of either, which is served when it is one."""
-    if type(value) is list and len(value) == 1 and type(value[0]) in (str, list):
-        value = value[0]
-    if value is None:
-        raise missing("prompt", "'prompt' is missing. Send a string, or an array of token ids.")
-    if type(value) is str:
-        if not value:
-            raise bad_value("prompt", "'prompt' is empty. Send at least one character.")
-        return value, None
-    if type(value) is not list:
-        raise bad_type(
-            "prompt", f"'prompt' must be a string or an array of token ids, not {json_type(value)}."
-        )
-    return None, _token_ids(value)
-
-
-def _token_ids(value: list[Any]) -> tuple[int, ...]:
-    if not value:
-        raise bad_value("prompt", "'prompt' is empty. Send at least one token id.")
-    kinds = set(map(type, value))
-    if kinds <= {str} or kinds <= {list}:
-        raise unsupported(
-            "prompt",
-            f"'prompt' holds {len(value)} prompts; one per request is served. "
-            f"Send {len(value)} requests.",
-        )
-    if kinds != {int} or min(value) < 0 or max(value) > TOKENS_MAX:
-        raise bad_type("prompt", "'prompt' must hold token ids only: whole numbers from 0.")
-    if len(value) > limits.TOKEN_IDS_MAX:
-        raise bad_value(
-            "prompt",
-            f"'prompt' has {len(value)} tokens; at most {limits.TOKEN_IDS_MAX} are allowed.",
-        )
-    return tuple(value)
-
-
-def _refuse_chat(fields: Fields) -> None:
-    for name in ("functions", "function_call"):
-        if fields.take(name) is not None:
-            raise unsupported(name, f"'{name}' is not served. Use 'tools' and 'tool_choice'.")
-
-
-def _refuse_completion(fields: Fields) -> None:
-    if fields.flag("echo"):
-        raise unsupported("echo", "'echo' is not served. Prepend the prompt yourself.")
-    if fields.text("suffix", limits.JOB_MAX_BYTES):
-        raise unsupported(
-            "suffix",
-            "'suffix' is not served. Put your model's own fill-in-the-middle marks in 'prompt'.",
-        )
-    best_of = fields.integer("best_of", 1, 20)
-    if best_of is not None and best_of > 1:
-        raise unsupported("best_of", "'best_of' is not served above 1. Send several requests.")

@@ -152,10 +152,6 @@ class KeyStore:
         """How many keys there are; with none, only this machine may ask."""
         return len(self._keys)
 
-    def allows(self, presented: str | None) -> bool:
-        """Whether this key may come in."""
-        return self.person_of(presented) is not None
-
     def person_of(self, presented: str | None) -> str | None:
         """Whose key this is, None when nobody's. Takes the same time for every wrong key."""
         if presented is None or len(presented) > KEY_MAX_CHARS:

@@ -30,6 +30,12 @@ class HttpLimits:
     """For a whole body: 16 MiB at 2.3 Mbit/s, the worst uplink that still makes sense in a LAN."""
     stall_s: float = 60.0
     """How long a client may leave its socket full before its slot is given to somebody else."""
+    heartbeat_s: float = 10.0
+    """How long a stream may be silent before a comment says that it lives: clients and proxies that
+    watch for silence allow 15 s at the least."""
+    early_s: float = 25.0
+    """How long a stream's status may wait for its first word: proxies close after 30 s without a
+    byte. Later than that an error is an event in the stream, which is worse, so not sooner."""
     linger_s: float = 5.0
     """After an early error, how long to read on so that the client can finish and see it."""
     cancel_s: float = 1.0

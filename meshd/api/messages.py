@@ -1,17 +1,23 @@
 """Chat turns as clients send them, checked and brought to one form.
 
-Three normalisations, because the chat templates of local models know no more than this:
-`developer` is `system` by its newer name; parts that are all text become one string, joined by
-newlines as llama.cpp and vLLM join them; and nothing else is touched. A turn with a picture keeps
-its parts: whether the model sees is the router's question, and a picture is never dropped here.
+Four normalisations, because the chat templates of local models know no more than this: `developer`
+is `system` by its newer name; parts that are all text (or a refusal) become one string, joined by
+newlines as llama.cpp and vLLM join them; `function_call` and the role `function` become a tool call
+and its answer; and nothing else is touched.
+
+A turn with a picture keeps its parts: whether the model sees is the router's question, and a
+picture is never dropped here. Pictures come inside the request, as data URLs. An address on the
+Internet is refused: fetching it would tell a stranger what is being looked at, from whichever
+machine the question went to.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
-from meshd.api.errors import ApiError, bad_type, bad_value, missing
+from meshd.api.errors import ApiError, bad_type, bad_value, missing, unsupported
 from meshd.api.fields import json_type
 from protocol import limits
 
@@ -46,6 +52,8 @@ def _message(turn: Any, where: str) -> dict[str, Any]:
     message: dict[str, Any] = turn
     if role == "developer":
         message = {**turn, "role": "system"}
+    elif role == "function" or "function_call" in turn:
+        message = _modern(turn, role, where)
     content = turn.get("content")
     if type(content) is list:
         message = {**message, "content": _content(content, f"{where}.content")}
@@ -58,9 +66,34 @@ def _message(turn: Any, where: str) -> dict[str, Any]:
         )
     for name in ("name", "tool_call_id"):
         _check_type(turn, name, str, where)
-    if turn.get("tool_calls") is not None:
-        _check_tool_calls(turn["tool_calls"], f"{where}.tool_calls")
+    if message.get("tool_calls") is not None:
+        _check_tool_calls(message["tool_calls"], f"{where}.tool_calls")
     return message
+
+
+def _modern(turn: dict[str, Any], role: str, where: str) -> dict[str, Any]:
+    """A turn of 2023 in today's words: its call is known by the function's name."""
+    if role == "function":
+        name = turn.get("name")
+        if type(name) is not str:
+            raise missing(f"{where}.name", f"'{where}.name' must name the function that answered.")
+        rest = {key: value for key, value in turn.items() if key != "name"}
+        return {**rest, "role": "tool", "tool_call_id": _call_id(name)}
+    call = turn["function_call"]
+    rest = {key: value for key, value in turn.items() if key != "function_call"}
+    if call is None:
+        return rest
+    if type(call) is not dict or type(call.get("name")) is not str:
+        raise bad_type(
+            f"{where}.function_call",
+            f"'{where}.function_call' must be an object with 'name' and 'arguments'.",
+        )
+    modern = {"id": _call_id(call["name"]), "type": "function", "function": call}
+    return {"content": None, **rest, "tool_calls": [modern]}
+
+
+def _call_id(name: str) -> str:
+    return f"call_{name}"
 
 
 def _bad_role(role: Any, where: str) -> ApiError:
@@ -85,13 +118,13 @@ def _check_silent(turn: dict[str, Any], role: str, where: str) -> None:
 
 
 def _content(parts: list[Any], where: str) -> Any:
-    """One string when every part is text, else the parts as they came."""
+    """One string when every part is text or a refusal, else the parts as they came."""
     if not parts:
         raise bad_value(where, f"'{where}' is an empty array. Send a string or at least one part.")
     for index, part in enumerate(parts):
         _check_part(part, f"{where}[{index}]")
-    if all(part["type"] == "text" for part in parts):
-        return "\n".join([part["text"] for part in parts])
+    if all(part["type"] in _SPOKEN for part in parts):
+        return "\n".join([part[part["type"]] for part in parts])
     return parts
 
 
@@ -119,8 +152,14 @@ def _check_image(part: dict[str, Any], where: str) -> None:
     image = part.get("image_url")
     if type(image) is not dict or type(image.get("url")) is not str:
         raise bad_type(
-            f"{where}.image_url",
-            f"'{where}.image_url' must be an object with 'url', a data: or http(s): URL.",
+            f"{where}.image_url", f"'{where}.image_url' must be an object with 'url' in it."
+        )
+    url = image["url"]
+    if _IMAGE_URL.match(url) is None:
+        raise unsupported(
+            f"{where}.image_url.url",
+            f"'{where}.image_url.url' begins with '{url[:20]}'; pictures come inside the request "
+            "and are never fetched. Send 'data:image/png;base64,' and the picture.",
         )
 
 
@@ -132,10 +171,18 @@ def _check_audio(part: dict[str, Any], where: str) -> None:
         )
 
 
-def _check_file(part: dict[str, Any], where: str) -> None:
-    if type(part.get("file")) is not dict:
-        raise bad_type(f"{where}.file", f"'{where}.file' must be an object.")
+def _check_file(_part: dict[str, Any], where: str) -> None:
+    raise unsupported(
+        f"{where}.file",
+        f"'{where}' is a file, which models here cannot read. Put its text into a text part, or "
+        "its pages into pictures.",
+    )
 
+
+_IMAGE_URL = re.compile(r"data:image/[A-Za-z0-9.+-]{1,40};base64,", re.IGNORECASE)
+
+_SPOKEN = frozenset({"text", "refusal"})
+"""Parts that are text, under a key of their own name."""
 
 _PARTS: dict[str, Callable[[dict[str, Any], str], None]] = {
     "text": _check_text,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from meshd.core.routing.names import WORDS, Known, choose, spelt
 from protocol.jobs import Failure
 
 OWNER = "meshd"
@@ -19,7 +20,10 @@ def model_object(model: Mapping[str, Any]) -> dict[str, Any]:
     """One entry of `/v1/models`, from one of `Gateway.models()`."""
     capabilities = list(model["capabilities"])
     context_length = model["context_length"]
-    seen = ["text", "image"] if "vision" in capabilities else ["text"]
+    taken = ["text", *_modalities(capabilities, _HEARS_AND_SEES)]
+    given = _modalities(capabilities, _SPEAKS_AND_DRAWS)
+    if not given or "chat" in capabilities or "completion" in capabilities:
+        given = ["text", *given]
     return {
         "id": model["id"],
         "object": "model",
@@ -27,7 +31,7 @@ def model_object(model: Mapping[str, Any]) -> dict[str, Any]:
         "owned_by": OWNER,
         "max_model_len": context_length or None,
         "meta": {"n_ctx": context_length or None},
-        "architecture": {"input_modalities": seen, "output_modalities": ["text"]},
+        "architecture": {"input_modalities": taken, "output_modalities": given},
         "status": {"value": "loaded" if model["warm"] else "unloaded"},
         "aliases": list(model["aliases"]),
         "capabilities": capabilities,
@@ -43,17 +47,47 @@ def model_list(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def find_model(models: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | Failure:
-    """The model of that id, else of that alias, else why there is none."""
+    """The model that a name stands for when a request says it, else why there is none."""
+    known = [_known(model) for model in models]
+    found = wanted if wanted not in WORDS else choose(wanted, known, _CHAT)
     for model in models:
-        if model["id"] == wanted:
+        if model["id"] == found:
             return model
     for model in models:
-        if wanted in model["aliases"]:
+        if found in model["aliases"]:
             return model
-    known = ", ".join([model["id"] for model in models[:8]]) or "no model at all"
+    meant = spelt(wanted, known)
+    for model in models:
+        if model["id"] == meant:
+            return model
+    names = ", ".join([model["id"] for model in models[:8]]) or "no model at all"
     return Failure(
         "model_not_found",
-        f"No node offers the model '{wanted[:100]}'. The mesh has: {known}.",
+        f"No node offers the model '{wanted[:100]}'. The mesh has: {names}.",
         elsewhere=False,
         param="model",
     )
+
+
+_CHAT = frozenset({"chat"})
+
+
+def _known(model: Mapping[str, Any]) -> Known:
+    return Known(
+        model["id"],
+        tuple(model["aliases"]),
+        model["quantisation"],
+        frozenset(model["capabilities"]),
+        model.get("size_bytes", 0),
+        model["warm"],
+        model["emulated"],
+    )
+
+
+def _modalities(capabilities: Sequence[str], table: Mapping[str, str]) -> list[str]:
+    """What the capabilities add to text, in the table's order."""
+    return [kind for word, kind in table.items() if word in capabilities]
+
+
+_HEARS_AND_SEES = {"vision": "image", "audio": "audio", "transcription": "audio"}
+_SPEAKS_AND_DRAWS = {"speech": "audio", "image": "image", "embedding": "embedding"}

@@ -12,66 +12,44 @@ made once per stream: a token costs one JSON string, not one JSON object.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from meshd.api import sse
-from meshd.api.errors import ApiError, from_failure
-from meshd.core.ports import Batch
-from protocol import limits
+from meshd.api.chat import AskedChat, read_chat
+from meshd.api.choices import SeveralAnswers, SeveralStreams
+from meshd.api.dialect import (
+    PREAMBLE,
+    AnswerBuilder,
+    Dialect,
+    EventEncoder,
+    Opening,
+    SseEncoder,
+    notice,
+)
+from meshd.api.errors import from_failure
+from meshd.api.replies import refuse
+from meshd.api.writing import EMULATED, INCOMPLETE, AnswerRoom, encode, quote
+from meshd.core.ports import Batch, Note
 from protocol.jobs import Event, Failure, Finish, ReasoningDelta, TextDelta, ToolCallDelta
-
-EMULATED = "emulated"
-"""`system_fingerprint` of an answer that no model gave."""
 
 _ENCODE = msgspec.json.Encoder().encode
 
-INCOMPLETE = Failure(
-    "engine_failed", "The answer broke off without an end; ask again.", elsewhere=False
-)
-"""Said when events stop without a Finish: no SDK notices a stream that just stops."""
 
-
-class EventEncoder(Protocol):
-    """Batches of events to the bytes of one dialect's stream."""
-
-    ended: bool
-    """A Finish or a Failure has been written: nothing may follow."""
-
-    def encode(self, batch: Batch) -> bytes:
-        """The bytes of one batch, `b""` when it holds nothing to show."""
-        ...
-
-
-class AnswerBuilder(Protocol):
-    """Batches of events to one whole answer of one dialect."""
-
-    def add(self, batch: Batch) -> None:
-        """Take in a batch. Raises ApiError when it holds a failure or the answer is too long."""
-        ...
-
-    def body(self) -> bytes:
-        """The answer as JSON. Raises ApiError when it never finished."""
-        ...
-
-
-def quote(text: str) -> bytes:
-    """A JSON string. Lone surrogates, which UTF-8 cannot carry, become question marks."""
-    try:
-        return _ENCODE(text)
-    except UnicodeEncodeError:
-        return _ENCODE(text.encode(errors="replace").decode())
-
-
-def usage(finish: Finish) -> dict[str, Any]:
-    """OpenAI's usage object."""
-    return {
+def usage(finish: Finish, thought_ratio: float = 0.0) -> dict[str, Any]:
+    """OpenAI's usage object. No engine counts thoughts apart, so their tokens are told by their
+    share of the characters, and only where there were any."""
+    account: dict[str, Any] = {
         "prompt_tokens": finish.prompt_tokens,
         "completion_tokens": finish.completion_tokens,
         "total_tokens": finish.prompt_tokens + finish.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": finish.cached_tokens},
     }
+    if thought_ratio:
+        thoughts = round(finish.completion_tokens * thought_ratio)
+        account["completion_tokens_details"] = {"reasoning_tokens": thoughts}
+    return account
 
 
 def error_event(failure: Failure) -> bytes:
@@ -79,12 +57,29 @@ def error_event(failure: Failure) -> bytes:
     return sse.event(from_failure(failure).body())
 
 
-class ChatStream:
-    """Encodes one chat stream."""
+def finish_reason(finish: Finish, *, is_legacy: bool) -> str:
+    """Why it ended, in the words in which the tools were offered."""
+    if is_legacy and finish.reason == "tool_calls":
+        return "function_call"
+    return finish.reason
+
+
+class ChatStream(SseEncoder):
+    """Encodes one choice of a chat stream; with `is_legacy` its call in the words of 2023."""
 
     def __init__(
-        self, answer_id: str, created: int, model: str, *, include_usage: bool, emulated: bool
+        self,
+        answer_id: str,
+        created: int,
+        model: str,
+        *,
+        include_usage: bool = False,
+        emulated: bool = False,
+        is_legacy: bool = False,
+        index: int | None = None,
     ) -> None:
+        """`index` is the choice's number where there are several: then the last word is not said
+        here."""
         identity = (
             b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,%b"choices":['
             % (quote(answer_id), created, quote(model), _fingerprint(emulated))
@@ -92,46 +87,61 @@ class ChatStream:
         self._usage_head = identity + b'],"usage":'
         self._usage_wanted = include_usage
         self._end = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._delta_head = identity + b'{"index":0,"delta":'
+        self._delta_head = identity + b'{"index":%d,"delta":' % (index or 0)
         self._text_head = self._delta_head + b'{"content":'
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]' + self._end
+        self._is_legacy = is_legacy
+        self._is_alone = index is None
         self._begun = False
         self._calls: set[int] = set()
+        self._thought_chars = 0
+        self._said_chars = 0
         self.ended = False
 
     def encode(self, batch: Batch) -> bytes:
         """The bytes of one batch."""
         parts: list[bytes] = []
-        if not self._begun:
-            self._begun = True
-            if type(batch[0]) is not Failure:
-                parts.append(self._chunk(b'{"role":"assistant","content":"","refusal":null}'))
         for event in batch:
             if self.ended:
                 break
+            if not self._begun and type(event) not in PREAMBLE:
+                self._begun = True
+                parts.append(self._chunk(b'{"role":"assistant","content":"","refusal":null}'))
             if type(event) is TextDelta and event.logprobs is None:
                 if event.text:
+                    self._said_chars += len(event.text)
                     parts += (self._text_head, quote(event.text), self._text_tail)
             else:
                 parts.append(self._rare(event))
         return b"".join(parts)
 
-    def _rare(self, event: Event) -> bytes:
+    def closing(self, finish: Finish) -> bytes:
+        """Usage, where it was asked for, and the last word."""
+        if not self._usage_wanted:
+            return sse.DONE
+        ratio = _ratio(self._thought_chars, self._said_chars)
+        return self._usage_head + _ENCODE(usage(finish, ratio)) + b"}\n\n" + sse.DONE
+
+    def _rare(self, event: Event | Note) -> bytes:
         match event:
             case TextDelta():
                 logprobs = encode({"content": event.logprobs, "refusal": None})
                 return self._chunk(b'{"content":%b}' % quote(event.text), logprobs)
             case ReasoningDelta():
+                self._thought_chars += len(event.text)
                 return self._chunk(b'{"reasoning_content":%b}' % quote(event.text))
             case ToolCallDelta():
-                return self._chunk(encode({"tool_calls": [self._tool_call(event)]}))
+                return self._tool_call(event)
             case Finish():
-                return self._finish(event)
+                self.ended = True
+                reason = finish_reason(event, is_legacy=self._is_legacy)
+                last = self._chunk(b"{}", reason=quote(reason))
+                return last + self.closing(event) if self._is_alone else last
             case Failure():
                 self.ended = True
                 return error_event(event)
             case _:
-                return b""
+                return notice(event)
 
     def _chunk(self, delta: bytes, logprobs: bytes = b"null", reason: bytes = b"null") -> bytes:
         return b'%b%b,"logprobs":%b,"finish_reason":%b}]%b' % (
@@ -142,42 +152,49 @@ class ChatStream:
             self._end,
         )
 
-    def _tool_call(self, piece: ToolCallDelta) -> dict[str, Any]:
+    def _tool_call(self, piece: ToolCallDelta) -> bytes:
         """Id, type and name go into the first piece of a call only: SDKs concatenate them."""
-        if piece.index in self._calls:
-            return {"index": piece.index, "function": {"arguments": piece.arguments}}
+        function = {"arguments": piece.arguments}
+        is_new = piece.index not in self._calls
         self._calls.add(piece.index)
-        return {
-            "index": piece.index,
-            "id": piece.call_id,
-            "type": "function",
-            "function": {"name": piece.name, "arguments": piece.arguments},
-        }
-
-    def _finish(self, finish: Finish) -> bytes:
-        self.ended = True
-        last = self._chunk(b"{}", reason=quote(finish.reason))
-        if self._usage_wanted:
-            last += self._usage_head + _ENCODE(usage(finish)) + b"}\n\n"
-        return last + sse.DONE
+        if is_new:
+            function = {"name": piece.name, "arguments": piece.arguments}
+        if self._is_legacy:
+            return b"" if piece.index else self._chunk(encode({"function_call": function}))
+        call: dict[str, Any] = {"index": piece.index}
+        if is_new:
+            call |= {"id": piece.call_id, "type": "function"}
+        return self._chunk(encode({"tool_calls": [call | {"function": function}]}))
 
 
 class ChatAnswer:
-    """Builds one whole chat completion."""
+    """Builds one choice of a whole chat completion, and the answer around it."""
 
     def __init__(
-        self, answer_id: str, created: int, model: str, *, logprobs: bool, emulated: bool
+        self,
+        answer_id: str,
+        created: int,
+        model: str,
+        *,
+        logprobs: bool = False,
+        emulated: bool = False,
+        is_legacy: bool = False,
+        index: int = 0,
+        room: AnswerRoom | None = None,
     ) -> None:
+        """`room` is shared where there are several choices."""
         self._id = answer_id
         self._created = created
         self._model = model
         self._emulated = emulated
+        self._is_legacy = is_legacy
+        self._index = index
         self._logprobs: list[Any] | None = [] if logprobs else None
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
-        self._room = AnswerRoom()
-        self._finish: Finish | None = None
+        self._room = room or AnswerRoom()
+        self.finish: Finish | None = None
 
     def add(self, batch: Batch) -> None:
         """Take in a batch. Raises ApiError when it holds a failure or the answer is too long."""
@@ -192,7 +209,7 @@ class ChatAnswer:
                 size += self._rare(event)
         self._room.take(size)
 
-    def _rare(self, event: Event) -> int:
+    def _rare(self, event: Event | Note) -> int:
         """Takes in anything but text; its size in characters."""
         match event:
             case ReasoningDelta():
@@ -202,7 +219,7 @@ class ChatAnswer:
                 self._tool_call(event)
                 return len(event.name) + len(event.arguments)
             case Finish():
-                self._finish = event
+                self.finish = event
             case Failure():
                 raise from_failure(event)
             case _:
@@ -211,27 +228,37 @@ class ChatAnswer:
 
     def body(self) -> bytes:
         """The answer as JSON. Raises ApiError when it never finished."""
-        if self._finish is None:
+        if self.finish is None:
             raise from_failure(INCOMPLETE)
-        choice = {
-            "index": 0,
+        return self.printed([self.choice()], self.finish)
+
+    def choice(self) -> dict[str, Any]:
+        """The entry of `choices`, once it has finished."""
+        assert self.finish is not None
+        logprobs = self._logprobs
+        return {
+            "index": self._index,
             "message": self._message(),
-            "logprobs": None
-            if self._logprobs is None
-            else {"content": self._logprobs, "refusal": None},
-            "finish_reason": self._finish.reason,
+            "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
+            "finish_reason": finish_reason(self.finish, is_legacy=self._is_legacy),
         }
+
+    def printed(self, choices: list[dict[str, Any]], finish: Finish) -> bytes:
+        """The whole answer around `choices`."""
         answer = {
             "id": self._id,
             "object": "chat.completion",
             "created": self._created,
             "model": self._model,
-            "choices": [choice],
-            "usage": usage(self._finish),
+            "choices": choices,
+            "usage": usage(finish, self._thought_ratio()),
         }
         if self._emulated:
             answer["system_fingerprint"] = EMULATED
         return encode(answer)
+
+    def _thought_ratio(self) -> float:
+        return _ratio(sum(map(len, self._reasoning)), sum(map(len, self._text)))
 
     def _message(self) -> dict[str, Any]:
         text = "".join(self._text)
@@ -239,11 +266,12 @@ class ChatAnswer:
             "role": "assistant",
             "content": text or (None if self._calls else ""),
             "refusal": None,
+            "annotations": [],
         }
         if self._reasoning:
             message["reasoning_content"] = "".join(self._reasoning)
         if self._calls:
-            message["tool_calls"] = [
+            calls = [
                 {
                     "id": call["id"],
                     "type": "function",
@@ -251,6 +279,10 @@ class ChatAnswer:
                 }
                 for _, call in sorted(self._calls.items())
             ]
+            if self._is_legacy:
+                message["function_call"] = calls[0]["function"]
+            else:
+                message["tool_calls"] = calls
         return message
 
     def _tool_call(self, piece: ToolCallDelta) -> None:
@@ -264,42 +296,54 @@ class ChatAnswer:
         call["arguments"].append(piece.arguments)
 
 
-class AnswerRoom:
-    """Bounds what one whole answer may hold in memory before it is written."""
-
-    def __init__(self) -> None:
-        self._left = limits.JOB_MAX_BYTES
-
-    def take(self, characters: int) -> None:
-        """Raises ApiError (502) when the answer has outgrown its room."""
-        self._left -= characters
-        if self._left < 0:
-            raise ApiError(
-                502,
-                f"The answer is longer than {limits.JOB_MAX_BYTES} characters. "
-                "Set 'max_tokens', or stream it.",
-                code="answer_too_long",
-                kind="server_error",
-            )
-
-
-def encode(answer: dict[str, Any]) -> bytes:
-    """A whole answer as JSON; lone surrogates become question marks."""
-    try:
-        return _ENCODE(answer)
-    except UnicodeEncodeError:
-        return _ENCODE(_cleaned(answer))
-
-
-def _cleaned(value: Any) -> Any:
-    if type(value) is str:
-        return value.encode(errors="replace").decode()
-    if type(value) is list:
-        return [_cleaned(item) for item in value]
-    if type(value) is dict:
-        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
-    return value
+def _ratio(thought_chars: int, said_chars: int) -> float:
+    return thought_chars / (thought_chars + said_chars) if thought_chars else 0.0
 
 
 def _fingerprint(emulated: bool) -> bytes:
     return b'"system_fingerprint":"%b",' % EMULATED.encode() if emulated else b""
+
+
+def _stream(asked: AskedChat, opening: Opening) -> EventEncoder:
+    if not asked.others:
+        return _chat_stream(asked, opening, None)
+    count = 1 + len(asked.others)
+    return SeveralStreams([_chat_stream(asked, opening, index) for index in range(count)], count)
+
+
+def _chat_stream(asked: AskedChat, opening: Opening, index: int | None) -> ChatStream:
+    return ChatStream(
+        f"chatcmpl-{opening.request_id}",
+        opening.created,
+        opening.head.model,
+        include_usage=asked.include_usage,
+        emulated=opening.head.emulated,
+        is_legacy=asked.is_legacy,
+        index=index,
+    )
+
+
+def _whole(asked: AskedChat, opening: Opening) -> AnswerBuilder:
+    room = AnswerRoom()
+    if not asked.others:
+        return _chat_answer(asked, opening, 0, room)
+    count = 1 + len(asked.others)
+    answers = [_chat_answer(asked, opening, index, room) for index in range(count)]
+    return SeveralAnswers(answers, count)
+
+
+def _chat_answer(asked: AskedChat, opening: Opening, index: int, room: AnswerRoom) -> ChatAnswer:
+    return ChatAnswer(
+        f"chatcmpl-{opening.request_id}",
+        opening.created,
+        opening.head.model,
+        logprobs=asked.job.logprobs,
+        emulated=opening.head.emulated,
+        is_legacy=asked.is_legacy,
+        index=index,
+        room=room,
+    )
+
+
+CHAT = Dialect(read_chat, _stream, _whole, refuse)
+"""OpenAI's chat completions."""

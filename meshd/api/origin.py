@@ -45,6 +45,7 @@ _ALLOW_HEADERS = (
     "accept",
     "x-requested-with",
     "x-request-id",
+    "x-mesh-priority",
     "x-api-key",
     "idempotency-key",
     "openai-beta",
@@ -65,6 +66,7 @@ _ALLOW_HEADERS = (
     "x-stainless-runtime",
     "x-stainless-runtime-version",
     "x-stainless-async",
+    "x-stainless-helper",
     "x-stainless-helper-method",
     "x-stainless-poll-helper",
     "x-stainless-custom-poll-interval",
@@ -80,6 +82,8 @@ _EXPOSE_HEADERS = (
     "x-mesh-load-age-ms",
     "x-mesh-queue-ms",
     "x-mesh-emulated",
+    "x-mesh-left-out",
+    "x-mesh-token-count",
     "retry-after",
 )
 

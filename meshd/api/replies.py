@@ -6,6 +6,7 @@ as one string, it costs a third of what a header map costs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -19,7 +20,13 @@ from meshd.api.headers import safe
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
-_REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+Refuse = Callable[[ApiError, str], tuple[int, bytes]]
+"""An error and the request id to HTTP status and JSON body, in the shape of one dialect."""
+
+_REASONS = {status.value: status.phrase for status in HTTPStatus} | {
+    499: "Client Closed Request",
+    529: "Overloaded",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +45,16 @@ def json_reply(value: Any) -> Reply:
     return Reply(msgspec.json.encode(value))
 
 
-def error_reply(error: ApiError, lines: str = "") -> Reply:
-    """An error in OpenAI's shape."""
+def refuse(error: ApiError, _request_id: str) -> tuple[int, bytes]:
+    """Status and body of an error in OpenAI's shape."""
+    return error.status, error.body()
+
+
+def error_reply(error: ApiError, refuse: Refuse = refuse, request_id: str = "") -> Reply:
+    """An error in the shape that `refuse` gives it, with its headers."""
+    status, body = refuse(error, request_id)
     more = "".join([f"{name}: {safe(value)}\r\n" for name, value in error.headers])
-    return Reply(error.body(), error.status, lines=lines + more, close=error.close)
+    return Reply(body, status, lines=error.lines + more, close=error.close)
 
 
 class HeadWriter:

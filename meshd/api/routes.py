@@ -1,15 +1,13 @@
-"""One HTTP exchange: who asks, what for, and the bytes of the answer.
+"""One HTTP request: who asks, what for, and what they are told.
 
-Everything a request can do wrong ends in an `ApiError` and is written here in OpenAI's shape; an
-exception of ours becomes a 500 in the same shape and a line in the log, never a dropped
-connection. A body that does not come and a client that stops reading are bounded by `HttpLimits`,
-silent connections by the server; the wait for an answer is the gateway's to bound.
+Everything a request can do wrong ends in an `ApiError` and is written in the shape of the dialect
+that its path belongs to; an exception of ours becomes a 500 in the same shape and a line in the
+log, never a dropped connection. A body that does not come and a client that stops reading are
+bounded by `HttpLimits`, silent connections by the server; the wait for an answer is the gateway's
+to bound.
 
 A client that leaves cancels this handler wherever it waits; closing the event stream on the way
 out is what frees the slot, on whichever node it is.
-
-Answers are written to the transport directly: one write per whole reply, one per batch of a
-stream. The library's own response objects do the same work in twice the time.
 """
 
 from __future__ import annotations
@@ -19,16 +17,18 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection
-from contextlib import aclosing
 
 from aiohttp import HttpVersion11, StreamReader, web
 
-from meshd.api import sse
 from meshd.api.answers import Answers, Stream
+from meshd.api.board import Board
+from meshd.api.dialect import Asker
+from meshd.api.dialects import refusal_of
+from meshd.api.encodings import unpacked
 from meshd.api.errors import ApiError, internal_error
-from meshd.api.headers import api_key, sane_request_id, session_hint
+from meshd.api.exchange import Exchange
+from meshd.api.headers import api_key, priority_wish, sane_request_id, session_hint
 from meshd.api.limits import BODY_MAX_BYTES, DEFAULT, HttpLimits
-from meshd.api.openai import INCOMPLETE, error_event
 from meshd.api.origin import (
     check_host,
     check_origin,
@@ -36,13 +36,22 @@ from meshd.api.origin import (
     cors_lines,
     preflight_headers,
 )
-from meshd.api.paths import OWNERS, PUBLIC, find
-from meshd.api.replies import TEXT, HeadWriter, Reply, error_reply
+from meshd.api.paths import BOARD, OWNERS, PUBLIC, find
+from meshd.api.replies import TEXT, HeadWriter, Reply
 
 log = logging.getLogger(__name__)
 
-SSE_LINES = "".join([f"{name}: {value}\r\n" for name, value in sse.HEADERS])
 NO_CONTENT = 204
+
+INLINE_MAX_BYTES = 64 * 1024
+"""A packed body up to this size is unpacked at once, in a millisecond or so; a larger one in a
+thread, because 16 MiB would hold everybody else up for a tenth of a second."""
+
+Auth = Callable[[str | None], str | None]
+"""The key that was shown, None without one, to the name of its owner; None lets nobody in."""
+
+Person = Callable[[str | None, str | None], str]
+"""The name of a key's owner and the client's address, to `Job.person`."""
 
 
 class Written(web.StreamResponse):
@@ -67,100 +76,59 @@ KEEP = Written(keep=True)
 CLOSE = Written(keep=False)
 
 
-class Exchange:
-    """One request's way back to its client."""
+class ClientWire:
+    """The connection that a request came over."""
 
-    def __init__(
-        self, request: web.BaseRequest, heads: HeadWriter, limits: HttpLimits, lines: str
-    ) -> None:
+    __slots__ = ("_request", "_stall_s")
+
+    def __init__(self, request: web.BaseRequest, stall_s: float) -> None:
+        """`stall_s` bounds how long the client may leave its socket full."""
         self._request = request
-        self._heads = heads
-        self._limits = limits
-        self._modern = request.version >= HttpVersion11
-        self._keep = self._modern and request.keep_alive
-        self.lines = lines
-        """Header lines of every answer to this request."""
+        self._stall_s = stall_s
 
-    def reply(self, reply: Reply) -> web.StreamResponse:
-        """Writes one whole answer. Raises ConnectionError when the client is gone."""
-        self._keep = self._keep and not reply.close
-        size = "" if reply.status == NO_CONTENT else f"content-length: {len(reply.body)}\r\n"
-        head = self._head(
-            reply.status, f"content-type: {reply.content_type}\r\n{size}{reply.lines}"
-        )
-        self._write(head if self._request.method == "HEAD" else head + reply.body)
-        return KEEP if self._keep else CLOSE
+    @property
+    def is_paused(self) -> bool:
+        return self._request.protocol.writing_paused
 
-    async def stream(self, stream: Stream) -> web.StreamResponse:
-        """Writes events as they come. Raises ConnectionError when the client is gone."""
-        encoder = stream.encoder
-        framing = "transfer-encoding: chunked\r\n" if self._modern else ""
-        head = self._head(200, f"{SSE_LINES}{framing}{stream.lines}")
-        try:
-            async with aclosing(stream.events) as events:
-                self._write(head + self._part(stream.first, last=encoder.ended))
-                async for batch in events:
-                    if self._request.protocol.writing_paused:
-                        await self._drain()
-                    data = b"" if encoder.ended else encoder.encode(batch)
-                    if data:
-                        self._write(self._part(data, last=encoder.ended))
-        except ConnectionError:
-            raise
-        except Exception:
-            log.exception("stream broke off: %s", self.lines.strip())
-            self._keep = False
-        if not encoder.ended:
-            self._write(self._part(error_event(INCOMPLETE), last=True))
-        return KEEP if self._keep else CLOSE
-
-    def interim(self) -> None:
-        """Tells a client that asks first to go on and send its body."""
-        self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _head(self, status: int, lines: str) -> bytes:
-        ending = "" if self._keep else "connection: close\r\n"
-        return self._heads.head(status, f"{lines}{self.lines}{ending}")
-
-    def _part(self, data: bytes, *, last: bool) -> bytes:
-        """`data` in the framing of this connection."""
-        if not self._modern:
-            return data
-        framed = sse.http_chunk(data) if data else b""
-        return framed + sse.LAST_CHUNK if last else framed
-
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
         transport.write(data)
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
         try:
-            async with asyncio.timeout(self._limits.stall_s):
+            async with asyncio.timeout(self._stall_s):
                 await self._request.writer.drain()
         except TimeoutError:
-            transport = self._request.transport
-            if transport is not None:
-                transport.abort()
+            self.abort()
             raise ConnectionResetError("the client stopped reading") from None
+
+    def abort(self) -> None:
+        transport = self._request.transport
+        if transport is not None:
+            transport.abort()
 
 
 class Routes:
-    """Answers every request of one server."""
+    """Answers every request of one server. `auth` is None where nobody has to show a key."""
 
     def __init__(
         self,
         answers: Answers,
         *,
         hosts: Collection[str] = (),
-        auth: Callable[[str | None], bool] | None = None,
+        auth: Auth | None = None,
+        person: Person = lambda _key, _address: "",
         limits: HttpLimits = DEFAULT,
+        board: Board | None = None,
     ) -> None:
         self._answers = answers
+        self._board = board
         self._limits = limits
         self._hosts = hosts
         self._auth = auth
+        self._person = person
         self._heads = HeadWriter()
         self._open: set[str] = set()
         self.idle = asyncio.Event()
@@ -171,44 +139,70 @@ class Routes:
         """Answers one request. Raises ConnectionError when the client is gone."""
         self._heads.tick(time.time())
         request_id = self._begin(request)
-        lines = f"x-request-id: {request_id}\r\n"
-        exchange = Exchange(request, self._heads, self._limits, lines)
+        exchange = Exchange(
+            ClientWire(request, self._limits.stall_s),
+            self._heads,
+            self._limits,
+            request_id,
+            is_head=request.method == "HEAD",
+            modern=request.version >= HttpVersion11,
+            keep=request.keep_alive,
+        )
         try:
-            result = await self._answer(request, exchange, request_id)
-            if isinstance(result, Stream):
-                return await exchange.stream(result)
-            return exchange.reply(result)
-        finally:
-            self._end(request_id)
-
-    async def _answer(
-        self, request: web.BaseRequest, exchange: Exchange, request_id: str
-    ) -> Reply | Stream:
-        try:
-            headers = request.headers
-            host, origin = headers.get("host"), headers.get("origin")
-            check_host(host, self._hosts)
-            check_origin(origin, host)
-            if origin is not None:
-                exchange.lines += cors_lines(origin)
-            if request.method == "OPTIONS":
-                return _preflight(request)
-            found = find(request.method, _target(request))
-            if self._auth is not None and found.route not in PUBLIC:
-                _check_key(self._auth, api_key(headers))
-            if found.route in OWNERS:
-                check_owner(headers, request.remote, vouched=self._auth is not None)
-            body = b""
-            if request.method == "POST":
-                body = await _read_body(request, exchange, self._limits.body_s)
-            return await self._answers.answer(found, body, request_id, session_hint(headers))
+            await self._answer(request, exchange, request_id)
         except ApiError as error:
-            return error_reply(error)
+            exchange.refuse(error, refusal_of(_target(request)))
         except ConnectionError:
             raise
         except Exception:
             log.exception("request %s failed inside", request_id)
-            return error_reply(internal_error())
+            exchange.refuse(internal_error(), refusal_of(_target(request)))
+        finally:
+            exchange.close()
+            self._end(request_id)
+        return KEEP if exchange.keep else CLOSE
+
+    async def _answer(self, request: web.BaseRequest, exchange: Exchange, request_id: str) -> None:
+        headers, method = request.headers, request.method
+        host, origin = headers.get("host"), headers.get("origin")
+        check_host(host, self._hosts)
+        check_origin(origin, host)
+        if origin is not None:
+            exchange.lines += cors_lines(origin)
+        if method == "OPTIONS":
+            exchange.reply(_preflight())
+            return
+        found = find(method, _target(request))
+        key_name = None
+        if self._auth is not None and found.route not in PUBLIC:
+            key_name = _key_owner(self._auth, api_key(headers))
+        if found.route in OWNERS:
+            check_owner(headers, request.remote, vouched=self._auth is not None)
+        if self._board is not None and found.route in BOARD:
+            shown = self._board.answer(found, headers)
+            if shown is not None:
+                await self._write(exchange, shown, request_id)
+                return
+        body = b""
+        if method == "POST":
+            body = await _read_body(request, exchange, self._limits.body_s)
+        asker = Asker(
+            request_id,
+            session_hint(headers),
+            self._person(key_name, request.remote),
+            priority_wish(headers),
+            headers.get("content-type", ""),
+        )
+        result = await self._answers.answer(found, body, asker, exchange.expect)
+        await self._write(exchange, result, request_id)
+
+    async def _write(self, exchange: Exchange, result: Reply | Stream, request_id: str) -> None:
+        if isinstance(result, Reply):
+            exchange.reply(result)
+            return
+        if result.endless:
+            self._end(request_id)
+        await exchange.stream(result)
 
     def _begin(self, request: web.BaseRequest) -> str:
         """The request's id: the client's own, unless it is unfit or already in use here."""
@@ -231,13 +225,14 @@ def _target(request: web.BaseRequest) -> str:
     return str(request.rel_url) if "://" in target.partition("?")[0] else target
 
 
-def _preflight(request: web.BaseRequest) -> Reply:
+def _preflight() -> Reply:
     lines = "".join([f"{name}: {value}\r\n" for name, value in preflight_headers()])
     return Reply(b"", NO_CONTENT, TEXT, lines + "allow: GET, HEAD, POST, OPTIONS\r\n")
 
 
-def _check_key(auth: Callable[[str | None], bool], key: str | None) -> None:
-    if not auth(key):
+def _key_owner(auth: Auth, key: str | None) -> str:
+    owner = auth(key)
+    if not owner:
         problem = "This API key is not known here" if key else "This node asks for an API key"
         raise ApiError(
             401,
@@ -246,28 +241,33 @@ def _check_key(auth: Callable[[str | None], bool], key: str | None) -> None:
             kind="authentication_error",
             headers=(("www-authenticate", "Bearer"),),
         )
+    return owner
 
 
 async def _read_body(request: web.BaseRequest, exchange: Exchange, longest_s: float) -> bytes:
-    """The whole body. Raises ApiError: 408, 413, 415, or 400 when its framing is broken."""
+    """The whole body, unpacked. Raises ApiError: 408, 413, 415, or 400 when its framing is
+    broken."""
     headers, content = request.headers, request.content
-    encoding = headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
-        raise ApiError(
-            415,
-            f"Bodies with content-encoding '{encoding[:40]}' are not served. Send plain JSON.",
-            code="unsupported_encoding",
-            close=True,
-        )
     if int(headers.get("content-length", "0")) > BODY_MAX_BYTES:
         raise _too_large()
     if content.is_eof():
         body: bytes = content.read_nowait()
         if len(body) > BODY_MAX_BYTES:
             raise _too_large()
+    else:
+        if headers.get("expect", "").lower() == "100-continue":
+            exchange.interim()
+        body = await _slow_body(content, longest_s)
+    encoding = headers.get("content-encoding")
+    if encoding is None:
         return body
-    if headers.get("expect", "").lower() == "100-continue":
-        exchange.interim()
+    if len(body) <= INLINE_MAX_BYTES:
+        return unpacked(body, encoding, BODY_MAX_BYTES)
+    return await asyncio.to_thread(unpacked, body, encoding, BODY_MAX_BYTES)
+
+
+async def _slow_body(content: StreamReader, longest_s: float) -> bytes:
+    """A body that is still on its way."""
     try:
         async with asyncio.timeout(longest_s):
             return await _collect(content)

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from asyncio import AbstractServer
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 
 from aiohttp import web
@@ -21,11 +21,12 @@ from aiohttp import web
 from meshd import __version__
 from meshd.address import is_loopback
 from meshd.api.answers import Answers
+from meshd.api.board import Board, Views
 from meshd.api.errors import ApiError, internal_error
 from meshd.api.housing import ModelDesk
 from meshd.api.limits import BACKLOG, DEFAULT, HEADER_LINE_MAX_BYTES, HttpLimits
-from meshd.api.routes import Routes
-from meshd.core.ports import Gateway, TrustDesk
+from meshd.api.routes import Auth, Person, Routes
+from meshd.core.ports import Gateway, TrustDesk, WorkDesk
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +103,11 @@ class HttpServer:
     """The endpoint of one node. `start` once, `close` once.
 
     `name` is the node's, for the text at `/`; `hosts` are further names it may be addressed by;
-    `auth` is given the request's API key (None without one) and says whether it may come in;
-    without it only loopback is served. `trust` answers pairing, joining and revoking,
-    `models` loading and unloading.
+    `auth` is given the request's API key (None without one) and says whose it is, None for
+    nobody's; without it only loopback is served. `person` makes `Job.person` of the key's owner and
+    the client's address. `trust` answers pairing, joining and revoking, `models` loading and
+    unloading, `work` draining and what became of requests. `views` is what the dashboard shows,
+    where there is one.
     """
 
     def __init__(
@@ -115,19 +118,25 @@ class HttpServer:
         port: int = 8787,
         name: str = "",
         hosts: Collection[str] = (),
-        auth: Callable[[str | None], bool] | None = None,
+        auth: Auth | None = None,
+        person: Person = lambda _key, _address: "",
         trust: TrustDesk | None = None,
         models: ModelDesk | None = None,
+        work: WorkDesk | None = None,
+        views: Views | None = None,
         limits: HttpLimits = DEFAULT,
     ) -> None:
         self._gateway = gateway
+        self._board = None if views is None else Board(views)
         self._host = host
         self._port = port
         self._name = name
         self._hosts = hosts
         self._auth = auth
+        self._person = person
         self._trust = trust
         self._models = models
+        self._work = work
         self._limits = limits
         self._routes: Routes | None = None
         self._listener: Listener | None = None
@@ -142,9 +151,21 @@ class HttpServer:
         """Begin to serve. Raises BindError."""
         if self._auth is None and not is_loopback(self._host):
             raise BindError(_open_door_words(self._host))
-        answers = Answers(self._gateway, _banner(self._name), time.time, self._trust, self._models)
+        answers = Answers(
+            self._gateway,
+            _banner(self._name),
+            time.time,
+            self._trust,
+            self._models,
+            work=self._work,
+        )
         self._routes = Routes(
-            answers, hosts=_own_names(self._hosts), auth=self._auth, limits=self._limits
+            answers,
+            hosts=_own_names(self._hosts),
+            auth=self._auth,
+            person=self._person,
+            limits=self._limits,
+            board=self._board,
         )
         self._listener = Listener(self._routes, self._limits)
         loop = asyncio.get_running_loop()
@@ -180,6 +201,7 @@ def _banner(name: str) -> str:
     return (
         f"meshd {__version__}{of}: OpenAI-compatible endpoint at /v1, models at /v1/models, "
         "the mesh at /mesh/v1/status.\n"
+        "Ollama's API is at /api; for clients that look for its words: Ollama is running\n"
     )
 
 

@@ -25,6 +25,15 @@ def event(payload: bytes) -> bytes:
     return b"data: %b\n\n" % payload
 
 
+def comment(text: str) -> bytes:
+    """A line that clients skip. Line breaks, which would end it, become spaces."""
+    return f": {' '.join(text.split())}\n\n".encode(errors="replace")
+
+
+PING = comment("ping")
+"""Keeps proxies and clients from taking silence for death."""
+
+
 def http_chunk(payload: bytes) -> bytes:
     """One chunk of a chunked body. `payload` is not empty: an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)

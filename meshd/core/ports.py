@@ -14,9 +14,18 @@ from typing import Any, Protocol
 from protocol.jobs import Event, Failure, Job
 from protocol.load import ModelLoad, ModelRecord
 
-Batch = Sequence[Event]
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The gateway's remark on the way of an answer ("continued on attic"). It is no part of the
+    answer and never crosses the wire: a dialect shows it as a comment, or not at all."""
+
+    text: str
+
+
+Batch = Sequence[Event | Note]
 """Events that became available together, in order; never empty. Consumers write one batch at a
-time, which is what keeps a fast stream cheap."""
+time, which is what keeps a fast stream cheap. Only the gateway puts a `Note` among them."""
 
 EventStream = AsyncGenerator[Batch, None]
 """The answer to a job. The last event of the last batch is a `Finish` or a `Failure`, always, and
@@ -132,7 +141,8 @@ class Gateway(Protocol):
 
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Every model of every routable node, merged by id: `{"id", "created", "nodes": [names],
-        "context_length", "capabilities", "quantisation", "aliases", "warm", "emulated"}`."""
+        "context_length", "capabilities", "quantisation", "aliases", "warm", "emulated",
+        "size_bytes"}`."""
         ...
 
     def status(self) -> Mapping[str, Any]:
@@ -145,6 +155,33 @@ class Gateway(Protocol):
 
     def explain(self, job: Job) -> Mapping[str, Any]:
         """The body of `/mesh/v1/explain`: a dry run of the same code as `submit`."""
+        ...
+
+
+class WorkDesk(Protocol):
+    """What a node does now and whether it takes more, as the HTTP server sees it."""
+
+    def requests(self, limit: int) -> Mapping[str, Any]:
+        """The body of `/mesh/v1/requests`: `{"node", "draining", "running", "waiting", "open",
+        "requests": [...], "served": [...]}`; what entered here, newest first, and what is answered
+        here now."""
+        ...
+
+    def request(self, request_id: str) -> Mapping[str, Any] | None:
+        """The body of `/mesh/v1/requests/ID`, with every decision and attempt; None when it is not
+        known (any more)."""
+        ...
+
+    def drain(self) -> Mapping[str, Any]:
+        """Take nothing more, and send what is here to other nodes; returns `duty()` at once."""
+        ...
+
+    def resume(self) -> Mapping[str, Any]:
+        """Take work again; returns `duty()`."""
+        ...
+
+    def duty(self) -> Mapping[str, Any]:
+        """`{"node", "draining", "running", "waiting"}`: what is left here."""
         ...
 
 

@@ -18,8 +18,10 @@ from meshd import __version__
 from meshd.cli import Parser, add_settings, parse
 from meshd.ctl import client, exits
 from meshd.ctl.commands import COMMANDS
+from meshd.ctl.completion import SHELLS
 from meshd.ctl.exits import Trouble
 from meshd.ctl.housing import ACTIONS as HOUSING
+from meshd.ctl.service.plan import ACTIONS as SERVICE_ACTIONS
 
 EPILOG = f"""\
 The node asked is --node URL, else {client.URL_VARIABLE}, else {client.DEFAULT_URL}; an API
@@ -68,15 +70,33 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     explain = _command(sub, "explain", "where a question would go, and why; asks no model")
     explain.add_argument("prompt", metavar="PROMPT", help="the question")
     explain.add_argument("--model", help="the model it is for (default: the first one offered)")
+    work = _work_commands(sub)
     trust = _trust_commands(sub)
+    service = _service_command(sub)
+    doctor = _command(sub, "doctor", "what is wrong here, and what mends it")
+    connect = _connect_command(sub)
+    talk = _talk_commands(sub)
     config = sub.add_parser("config", help="check the settings of the daemon on this machine")
-    config.add_argument("action", choices=("check", "path"), help="what to do")
+    config.add_argument("action", choices=("check", "path", "get", "set"), help="what to do")
+    config.add_argument("key", metavar="KEY", nargs="?", help="get, set: which setting")
+    config.add_argument("values", metavar="VALUE", nargs="*", help="set: none for the default")
     config.add_argument("--json", action="store_true", help="print JSON")
     add_settings(config)
     version = sub.add_parser("version", help="print the version")
     version.add_argument("--json", action="store_true", help="print JSON")
-    named = {"status": status, "peers": peers, "models": models, "explain": explain}
+    named = {"status": status, "peers": peers, "models": models, "explain": explain, **work}
+    named |= {"connect": connect, "service": service, "doctor": doctor, **talk, **_live(sub)}
     return parser, {**named, **trust, "config": config, "version": version}
+
+
+def _work_commands(sub: Any) -> dict[str, Parser]:
+    """What a node does, and whether it takes more."""
+    requests = _command(sub, "requests", "what became of requests: where each went, and why")
+    requests.add_argument("request", metavar="ID", nargs="?", help="one of them, with everything")
+    drain = _command(sub, "drain", "take no new work; what runs goes on at other nodes")
+    drain.add_argument("--wait", action="store_true", help="until nothing is left on the node")
+    resume = _command(sub, "resume", "take work again after a drain")
+    return {"requests": requests, "drain": drain, "resume": resume}
 
 
 def _trust_commands(sub: Any) -> dict[str, Parser]:
@@ -99,6 +119,56 @@ def _trust_commands(sub: Any) -> dict[str, Parser]:
     keys.add_argument("--config", metavar="FILE", help="the daemon's settings")
     keys.add_argument("--json", action="store_true", help="print JSON")
     return {"pair": pair, "join": join, "revoke": revoke, "keys": keys}
+
+
+def _live(sub: Any) -> dict[str, Parser]:
+    """Watching and measuring."""
+    top = _command(sub, "top", "the mesh at work, full screen")
+    bench = _command(sub, "bench", "how fast each model answers, asked as a client asks")
+    bench.add_argument("--model", help="this one only")
+    bench.add_argument("--requests", type=int, default=4, metavar="N", help="per model")
+    bench.add_argument("--concurrency", type=int, default=1, metavar="N", help="at a time")
+    completion: Parser = sub.add_parser("completion", help="a script that completes our words")
+    completion.add_argument("shell", choices=SHELLS, help="for which shell")
+    return {"top": top, "bench": bench, "completion": completion}
+
+
+def _service_command(sub: Any) -> Parser:
+    """meshd as a service of this machine; no node is asked."""
+    service: Parser = sub.add_parser("service", help="install, start, stop meshd as a service")
+    service.add_argument("action", choices=SERVICE_ACTIONS, help="what to do")
+    service.add_argument("--user", action="store_true", help="of your session, without root")
+    service.add_argument("--run-as", metavar="NAME", help="the account of a machine's service")
+    service.add_argument("--print", action="store_true", help="show what would be done")
+    service.add_argument("--purge", action="store_true", help="uninstall: state and settings too")
+    service.add_argument("--follow", action="store_true", help="logs: go on")
+    service.add_argument("--lines", type=int, default=100, metavar="N", help="logs: how many")
+    service.add_argument("--json", action="store_true", help="status: print JSON")
+    return service
+
+
+def _talk_commands(sub: Any) -> dict[str, Parser]:
+    """Asking a model from the terminal."""
+    run = _command(sub, "run", "ask a model: one answer, or a conversation without a PROMPT")
+    run.add_argument("model", metavar="MODEL", help="`meshctl models` lists them")
+    run.add_argument("prompt", metavar="PROMPT", nargs="*", help="what is piped in goes in front")
+    chat = _command(sub, "chat", "talk with a model")
+    chat.add_argument("model", metavar="MODEL", nargs="?", help="(default: one in memory)")
+    for talk in (run, chat):
+        talk.add_argument("--system", metavar="TEXT", help="how to answer")
+    return {"run": run, "chat": chat}
+
+
+def _connect_command(sub: Any) -> Parser:
+    """Other programs, pointed at the mesh."""
+    connect = _command(sub, "connect", "make a client use the mesh: prints or writes its settings")
+    connect.add_argument("client", nargs="?", metavar="CLIENT", help="which (default: list them)")
+    connect.add_argument("--write", action="store_true", help="merge into the client's own file")
+    connect.add_argument("--force", action="store_true", help="replace what is in the way there")
+    connect.add_argument("--base-url", metavar="URL", help="the node's address for the client")
+    connect.add_argument("--model", metavar="ID", help="the model to use (default: one in memory)")
+    connect.add_argument("--key", metavar="KEY", help="the API key, where one is needed")
+    return connect
 
 
 def _command(sub: Any, name: str, words: str) -> Parser:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -45,12 +46,37 @@ class Node:
         """The JSON object that says what is left at `path`. Raises Trouble."""
         return self._ask("DELETE", path, None)
 
+    def stream(self, path: str, body: Mapping[str, Any]) -> Stream:
+        """The answer to `body` line by line, while it comes. Raises Trouble, now and later."""
+        connection = self._connect()
+        try:
+            with self._troubles():
+                asked = json.dumps(body).encode()
+                connection.request("POST", self._parts.path + path, asked, self._headers())
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    _object(answer.status, answer.read(ANSWER_MAX_BYTES), self.url)
+        except BaseException:
+            connection.close()
+            raise
+        return Stream(connection, answer, self._troubles)
+
     def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         connection = self._connect()
         try:
-            connection.request(method, self._parts.path + path, body, self._headers())
-            answer = connection.getresponse()
-            raw = answer.read(ANSWER_MAX_BYTES + 1)
+            with self._troubles():
+                connection.request(method, self._parts.path + path, body, self._headers())
+                answer = connection.getresponse()
+                raw = answer.read(ANSWER_MAX_BYTES + 1)
+        finally:
+            connection.close()
+        return _object(answer.status, raw, self.url)
+
+    @contextmanager
+    def _troubles(self) -> Iterator[None]:
+        """Whatever a socket can raise, as Trouble."""
+        try:
+            yield
         except TimeoutError:
             raise Trouble(
                 UNREACHABLE, f"{self.url} took the question but gave no answer in time"
@@ -61,9 +87,6 @@ class Node:
             raise Trouble(
                 UNREACHABLE, f"{self.url} does not speak HTTP ({type(error).__name__})"
             ) from None
-        finally:
-            connection.close()
-        return _object(answer.status, raw, self.url)
 
     def _connect(self) -> http.client.HTTPConnection:
         secure = self._parts.scheme == "https"
@@ -82,6 +105,37 @@ class Node:
             f"no node answers at {self.url} ({why}); start one with `meshd run`, "
             f"or name another with --node URL or {URL_VARIABLE}"
         )
+
+
+class Stream:
+    """An answer that is still coming. Whoever holds it closes it; that also stops the work."""
+
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        answer: http.client.HTTPResponse,
+        troubles: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._connection = connection
+        self._answer = answer
+        self._troubles = troubles
+
+    def header(self, name: str) -> str | None:
+        """One header of the answer."""
+        return self._answer.getheader(name)
+
+    def lines(self) -> Iterator[bytes]:
+        """Each line without its end. Raises Trouble when the node goes away."""
+        while True:
+            with self._troubles():
+                line = self._answer.readline(ANSWER_MAX_BYTES)
+            if not line:
+                return
+            yield line.rstrip(b"\r\n")
+
+    def close(self) -> None:
+        """Leave: the node stops what it does for us. Idempotent."""
+        self._connection.close()
 
 
 def _split(url: str) -> SplitResult:

@@ -18,12 +18,15 @@ from meshd import __version__
 from meshd.cli import settings_from
 from meshd.config import ConfigError, Settings, describe, find_config, usual_places
 from meshd.ctl import client, exits, keys, trust
+from meshd.ctl.completion import completion
 from meshd.ctl.console import Body, complain, node_of, print_lines, screen_now, shaped, show
+from meshd.ctl.drain import drain, resume
 from meshd.ctl.exits import Trouble
 from meshd.ctl.explain import explain_lines
 from meshd.ctl.housing import change_model
 from meshd.ctl.models import models_lines
 from meshd.ctl.peers import peers_lines
+from meshd.ctl.requests import requests
 from meshd.ctl.screen import REDRAW, Cell, Column, Screen, supports_redraw, table
 from meshd.ctl.status import status_lines, troubles
 
@@ -101,8 +104,11 @@ def _first_model(node: client.Node) -> str:
 
 
 def config(args: Namespace) -> int:
-    """`path`: which file is read. `check`: every value and its origin, or what is wrong."""
+    """`path`: which file is read. `check`: every value and its origin, or what is wrong. `get`,
+    `set`: one of them."""
     try:
+        if args.action in {"get", "set"}:
+            return _one_setting(args)
         file = find_config(args.config, os.environ)
         if args.action == "path":
             place = file or usual_places()[0]
@@ -112,6 +118,30 @@ def config(args: Namespace) -> int:
     except ConfigError as error:
         raise Trouble(exits.USAGE, str(error)) from None
     return exits.OK
+
+
+def _one_setting(args: Namespace) -> int:
+    from meshd.rewrite import option_named, save, with_setting  # brings tomlkit, 40 ms
+
+    if args.key is None or (args.action == "get" and args.values):
+        raise Trouble(exits.USAGE, "say which setting: config get KEY, config set KEY VALUE")
+    option = option_named(args.key)
+    if args.action == "get":
+        body = _settings_body(settings_from(args), find_config(args.config, os.environ))
+        show(args, body["settings"][option.key], lambda row, screen: [row["value"]])
+        return exits.OK
+    file = Path(args.config) if args.config else find_config(None, os.environ) or usual_places()[0]
+    old = file.read_text("utf-8") if file.exists() else ""
+    save(file, with_setting(old, option, args.values, file.parent))
+    said = " ".join(args.values) if args.values else "its default"
+    when = LIVE_WORDS if option.live else LATER_WORDS
+    body = {"file": str(file), "key": option.key, "value": args.values, "live": option.live}
+    show(args, body, lambda body, screen: [f"{option.key} is {said} in {file}; {when}"])
+    return exits.OK
+
+
+LIVE_WORDS = "a running daemon takes it over within a few seconds"
+LATER_WORDS = "it holds from the daemon's next start (`meshctl service stop`, then `start`)"
 
 
 def _path_lines(body: Body, screen: Screen) -> list[str]:
@@ -135,6 +165,55 @@ def _settings_lines(body: Body, screen: Screen) -> list[str]:
     return table(columns, rows, screen)
 
 
+def top(args: Namespace) -> int:
+    """See `meshd.ctl.top.top`."""
+    from meshd.ctl.top import top as command
+
+    return command(args)
+
+
+def bench(args: Namespace) -> int:
+    """See `meshd.ctl.bench.bench`."""
+    from meshd.ctl.bench import bench as command  # brings threads and statistics, 20 ms
+
+    return command(args)
+
+
+def doctor(args: Namespace) -> int:
+    """See `meshd.ctl.doctor.command.doctor`."""
+    from meshd.ctl.doctor.command import doctor as command  # brings sockets and threads, 20 ms
+
+    return command(args)
+
+
+def service(args: Namespace) -> int:
+    """See `meshd.ctl.service.command.service`."""
+    from meshd.ctl.service.command import service as command  # brings subprocess, 15 ms
+
+    return command(args)
+
+
+def connect(args: Namespace) -> int:
+    """See `meshd.ctl.connect.command.connect`."""
+    from meshd.ctl.connect.command import connect as command  # brings difflib, tempfile: 20 ms
+
+    return command(args)
+
+
+def run(args: Namespace) -> int:
+    """See `meshd.ctl.chat.run`."""
+    from meshd.ctl import chat as talk
+
+    return talk.run(args)
+
+
+def chat(args: Namespace) -> int:
+    """See `meshd.ctl.chat.chat`."""
+    from meshd.ctl import chat as talk
+
+    return talk.chat(args)
+
+
 def version(args: Namespace) -> int:
     body = {"version": __version__, "python": sys.version.split()[0]}
     show(args, body, lambda body, screen: [f"meshctl {body['version']}"])
@@ -146,10 +225,21 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "peers": peers,
     "models": models,
     "explain": explain,
+    "requests": requests,
+    "drain": drain,
+    "resume": resume,
     "pair": trust.pair,
     "join": trust.join,
     "revoke": trust.revoke,
     "keys": keys.keys,
+    "top": top,
+    "completion": completion,
+    "bench": bench,
+    "service": service,
+    "doctor": doctor,
+    "connect": connect,
+    "run": run,
+    "chat": chat,
     "config": config,
     "version": version,
 }

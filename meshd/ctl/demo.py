@@ -1,9 +1,10 @@
-"""`make demo`: three nodes on this machine, a question routed, a node killed, an answer anyway.
+"""`make demo`: three nodes on this machine, a question routed, nodes killed, every answer whole.
 
 One node runs a real model, two run an emulated one; they find each other by typed addresses, so no
 multicast is needed. The emulated nodes are slow to their first word, which leaves time to kill one
-while it works. Everything is real but the two emulated machines: processes, encryption, routing,
-kill -9. Every wait has a limit, and whatever happens the nodes are stopped and their files removed.
+before it; later another is killed in the middle of its sentence, which the next one finishes.
+Everything is real but the two emulated machines: processes, encryption, routing, kill -9. Every
+wait has a limit, and whatever happens the nodes are stopped and their files removed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ READY_S = 60.0
 ANSWER_S = 60.0
 """Longest wait for one answer: 40 tokens of a small model on a slow processor."""
 
+KILL_AFTER_PIECES = 8
+"""When the speaking node is killed: in the middle of its sentence."""
+
 KILL_AFTER_S = 0.7
 """When the working node is killed: after the question has reached it, before its first word."""
 
@@ -54,6 +58,7 @@ class Machine:
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    flags: Mapping[str, str]
 
 
 ALONE = ("--no-mdns", "--no-adopt", "--no-catalog")
@@ -67,6 +72,8 @@ class Heard:
     node: str
     attempts: str
     reason: str
+    notes: tuple[str, ...]
+    """What the stream's comments told on the way."""
 
 
 def main() -> int:
@@ -110,7 +117,31 @@ def _story(folder: Path, machines: list[Machine]) -> None:
     if (heard.node, heard.attempts) != (shed.name, "2"):
         raise DemoFailed("the answer did not come from shed in a second attempt")
     _until(lambda: _state(kitchen, "attic") == "dead", "kitchen to call attic dead")
-    say("   kitchen now lists attic as dead; the client saw one answer and no error")
+    say("   kitchen now lists attic as dead; the client saw one answer and no error\n")
+
+    attic = machines[1] = _start(attic.name, attic.flags, attic.log)
+    say("3. attic is started again, and kitchen is asked once more; whoever answers is killed")
+    say("   (kill -9) in the middle of the sentence:")
+    _until(lambda: _warm(kitchen) >= 3, "kitchen to know attic again")
+    _kill_in_the_middle(kitchen, {machine.name: machine for machine in (attic, shed)})
+
+
+def _kill_in_the_middle(entry: Machine, serving: Mapping[str, Machine]) -> None:
+    """Kill the node that speaks; the other finishes its sentence. Raises DemoFailed."""
+    said: list[str] = []
+
+    def piece(text: str, node: str) -> None:
+        say_piece(text)
+        said.append(text)
+        if len(said) == KILL_AFTER_PIECES:
+            serving[node].process.kill()
+            say_piece(" [kill -9]")
+
+    heard = ask(entry, EMULATED_MODEL, piece, "Why is the grass green?")
+    notes = ", ".join(note for note in heard.notes if "continued" in note)
+    if not notes:
+        raise DemoFailed("the answer was not continued by another node")
+    say(f"\n   begun by {heard.node}, {notes}: one stream, no word lost and none doubled")
 
 
 def start_three(folder: Path) -> Iterator[Machine]:
@@ -147,7 +178,7 @@ def _start(name: str, flags: Mapping[str, str], log: Path) -> Machine:
             stdout=out,
             stderr=subprocess.STDOUT,
         )
-    return Machine(name, f"http://{flags['--http']}", process, log)
+    return Machine(name, f"http://{flags['--http']}", process, log, flags)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -164,29 +195,43 @@ def _free_ports(count: int) -> list[int]:
     return found
 
 
-def ask(machine: Machine, model: str, piece: Callable[[str], None]) -> Heard:
-    """Ask as any OpenAI client would, streaming; `piece` gets each piece of text as it comes."""
+def ask(
+    machine: Machine, model: str, piece: Callable[[str, str], None], question: str = QUESTION
+) -> Heard:
+    """Ask as any OpenAI client would, streaming; `piece` gets each piece of text as it comes, and
+    the name of the node that began to answer."""
     host = machine.url.removeprefix("http://")
     connection = http.client.HTTPConnection(host, timeout=ANSWER_S)
     body = {
         "model": model,
         "stream": True,
         "max_tokens": 40,
-        "messages": [{"role": "user", "content": QUESTION}],
+        "messages": [{"role": "user", "content": question}],
     }
+    notes: list[str] = []
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body))
         answer = connection.getresponse()
         if answer.status != 200:
             raise DemoFailed(f"{machine.name} refused: {answer.read(2000)!r}")
-        for text in pieces_of(answer):
-            piece(text)
+        node = answer.headers.get("x-mesh-node", "?")
+        for text in pieces_of(_noting(answer, notes)):
+            piece(text, node)
     except (OSError, http.client.HTTPException) as error:
         raise DemoFailed(f"{machine.name} gave no answer: {error!r}") from None
     finally:
         connection.close()
-    names = ("x-mesh-node", "x-mesh-attempts", "x-mesh-route-reason")
-    return Heard(*(answer.headers.get(name, "?") for name in names))
+    named = answer.headers.get
+    attempts, reason = named("x-mesh-attempts", "?"), named("x-mesh-route-reason", "?")
+    return Heard(node, attempts, reason, tuple(notes))
+
+
+def _noting(lines: Iterable[bytes], notes: list[str]) -> Iterator[bytes]:
+    """The lines, and in `notes` what their comments say."""
+    for line in lines:
+        if line.startswith(b": "):
+            notes.append(line[2:].decode().strip())
+        yield line
 
 
 def pieces_of(lines: Iterable[bytes]) -> Iterator[str]:
@@ -260,7 +305,7 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - this is the program's output
 
 
-def say_piece(text: str) -> None:
+def say_piece(text: str, _node: str = "") -> None:
     """A piece of an answer, as it comes."""
     print(text, end="", flush=True)  # noqa: T201 - this is the program's output
 

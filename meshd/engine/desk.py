@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshd.core.ports import Engine, EngineError, RequestFailed
+from meshd.engine.failures import failure_of
+from meshd.engine.housing import Housing
 from meshd.engine.places import LoadRefused
 from meshd.engine.residency import ResidentEngine
-from protocol.jobs import Failure
 
 
 class Desk:
@@ -28,10 +29,16 @@ class Desk:
         try:
             await _carry_out(engine, action, model, force=force)
         except LoadRefused as refused:
-            raise RequestFailed(Failure(refused.code, str(refused), elsewhere=False)) from None
+            raise RequestFailed(failure_of(refused.code, str(refused), elsewhere=False)) from None
         except EngineError as error:
-            raise RequestFailed(Failure("bad_request", str(error), elsewhere=False)) from None
+            raise RequestFailed(failure_of("bad_request", str(error), elsewhere=False)) from None
         return _state(engine, model)
+
+    def rehouse(self, reserve_bytes: int | None, keep_alive_s: float) -> None:
+        """The owner's new wishes for this machine's own memory."""
+        for engine in self._engines:
+            if isinstance(engine, ResidentEngine):
+                engine.rehouse(Housing(reserve_bytes, keep_alive_s))
 
     def _having(self, model: str) -> Engine:
         """The engine in whose memory the model is or would be."""
@@ -39,7 +46,7 @@ class Desk:
             if _has(engine, model):
                 return engine
         unknown = f"this node has no model {model!r}; `meshctl models` lists who has which"
-        raise RequestFailed(Failure("model_not_found", unknown, elsewhere=False, param="model"))
+        raise RequestFailed(failure_of("model_not_found", unknown, elsewhere=False, param="model"))
 
 
 async def _carry_out(engine: Engine, action: str, model: str, *, force: bool) -> None:
@@ -51,7 +58,7 @@ async def _carry_out(engine: Engine, action: str, model: str, *, force: bool) ->
         case "unload", _:
             await engine.unload(model)
         case _, ResidentEngine():
-            engine.pin(model, pinned=action == "pin")
+            await engine.pin(model, pinned=action == "pin")
         case _:
             raise EngineError(f"{model} belongs to {engine.name}; only models here are pinned")
 

@@ -4,6 +4,9 @@ It ships with the product for demonstrations, tests and benchmarks: routing, que
 behave as with a real machine of those numbers, on any machine, at any speed. Its records and its
 answers say that they are emulated.
 
+It remembers the prompts of its last conversations, `CONVERSATIONS_PER_SLOT` for each slot: what a
+prompt shares with one of them takes no time, is counted as cached, and is told in the load report.
+
 Time passes for real. A job waits for a slot, first come first served; its prompt takes
 `tokens / prompt_tps` seconds, then words come at `generation_tps`. A slot's speed does not depend
 on the other slots. Words that fell due together leave together, so speeds beyond what a timer can
@@ -13,7 +16,11 @@ The model is cold at first; loading takes `load_s`. A job for a cold model loads
 
 An extra field `ignore_eos` (known from llama.cpp and vLLM) makes an answer run to `max_tokens`.
 
-Faults, on every `fault_every`-th job after `fault_after` tokens:
+What it says is free text, or what the request asks for: calls of tools, thoughts, JSON of a schema.
+`script` says how, and how a question can direct its own answer.
+
+Faults, on every `fault_every`-th job after `fault_after` tokens, as the SPEC says or as `misbehave`
+changed it since, and on single jobs whose script asks for one:
 - stall: nothing comes any more, until the asker leaves;
 - slow: the rest comes `SLOW_FACTOR` times slower;
 - crash: the job fails with `engine_failed`, as when a worker process dies;
@@ -26,20 +33,20 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from itertools import islice
 
-from meshd.core.ports import EngineError, EventStream
+from meshd.core.ports import EngineError, EventStream, Note
+from meshd.core.routing.prefix import CachedPrefixes, Cut, cuts_of
 from meshd.core.stats import SpeedMeter
 from meshd.engine import prose
-from meshd.engine.assembly import Assembler, Piece
+from meshd.engine.effigies import ability_of
+from meshd.engine.failures import failure_of
+from meshd.engine.playback import Playback
+from meshd.engine.script import Fault, ScriptError, fault_of
 from meshd.engine.spec import EmulatedSpec
-from protocol.jobs import Event, Failure, Finish, Job, TextDelta
+from protocol.jobs import Event, Failure, Finish, Job
 from protocol.load import ModelLoad, ModelRecord
-
-SLOW_FACTOR = 10.0
-"""How much slower the `slow` fault makes the rest of an answer."""
 
 QUEUE_MAX = 1_024
 """Jobs that may wait for a slot; beyond it they are refused."""
@@ -47,8 +54,8 @@ QUEUE_MAX = 1_024
 RETRY_AFTER_S = 1.0
 """Asked of those who are refused."""
 
-TICK_S = 0.002
-"""Shortest sleep between two batches: below this, timers cost more than they tell."""
+CONVERSATIONS_PER_SLOT = 4
+"""Prompts in the cache: a server with room for its running conversations and a few idle ones."""
 
 GIGABYTE = 1_000_000_000
 
@@ -62,16 +69,19 @@ class EmulatedEngine:
         self._slots = asyncio.Semaphore(spec.slots)
         self._warm_at = math.inf
         """Monotonic seconds at which the load ends; infinite while nobody asked for one."""
+        self._fault = Fault(spec.fault, spec.fault_after)
+        self._fault_every = spec.fault_every
         self._jobs = 0
         self._running = 0
         self._started = 0
         self._meter = SpeedMeter()
+        self._prefixes = CachedPrefixes(spec.slots * CONVERSATIONS_PER_SLOT)
         self._record = ModelRecord(
             model_id=spec.model,
             engine=self.name,
             context_length=spec.ctx,
             quantisation="",
-            capabilities=("chat", "completion"),
+            capabilities=tuple(dict.fromkeys(("chat", "completion", "tools", *spec.can))),
             size_bytes=int(spec.memory_gb * GIGABYTE),
             fingerprint=f"emulated-{spec.model}",
             emulated=True,
@@ -82,6 +92,7 @@ class EmulatedEngine:
 
     async def close(self) -> None:
         self._warm_at = math.inf
+        self._prefixes.clear()
 
     def models(self) -> Sequence[ModelRecord]:
         return (self._record,)
@@ -101,6 +112,7 @@ class EmulatedEngine:
                 prompt_tps=spec.prompt_tps,
                 generation_tps=spec.generation_tps,
                 load_s=min(spec.load_s, missing_s),
+                prefixes=self._prefixes.digest(),
             ),
         )
 
@@ -114,14 +126,23 @@ class EmulatedEngine:
             raise EngineError(f"{model_id} is busy: {self._jobs} requests are running or waiting")
         await self.close()
 
+    def misbehave(self, kind: str, after_tokens: int = 0, every: int = 1) -> None:
+        """From the next job on, every `every`-th one suffers this fault; empty `kind`: none."""
+        self._fault, self._fault_every, self._started = Fault(kind, after_tokens), every, 0
+
     def generate(self, job: Job) -> EventStream:
         return self._generate(job)
 
     async def _generate(self, job: Job) -> EventStream:
-        fault = self._next_fault()
+        fault = fault_of(job, self._spec.name) or self._next_fault()
         refusal = self._refusal(job, fault)
         if refusal is not None:
             yield [refusal]
+            return
+        try:
+            answer = Playback(self._spec, job, fault)
+        except ScriptError as error:
+            yield [failure_of("bad_request", str(error), elsewhere=False, param=error.param)]
             return
         arrived = time.monotonic()
         self._jobs += 1
@@ -130,33 +151,37 @@ class EmulatedEngine:
                 self._running += 1
                 try:
                     await self._warm()
-                    answer = _Answer(self._spec, job, fault, queue_s=time.monotonic() - arrived)
-                    async with aclosing(answer.play()) as batches:
+                    cuts = cuts_of(job)
+                    cached = self._prefixes.held_ratio(cuts)
+                    stream = answer.play(cached, time.monotonic() - arrived)
+                    async with aclosing(stream) as batches:
                         async for events in batches:
-                            self._learn(events[-1])
+                            self._learn(events[-1], cuts)
                             yield events
                 finally:
                     self._running -= 1
         finally:
             self._jobs -= 1
 
-    def _learn(self, last: Event) -> None:
+    def _learn(self, last: Event | Note, cuts: Sequence[Cut]) -> None:
         if isinstance(last, Finish):
             self._meter.observe(last)
+            self._prefixes.served(cuts)
 
-    def _next_fault(self) -> str:
+    def _next_fault(self) -> Fault:
         self._started += 1
-        return "" if self._started % self._spec.fault_every else self._spec.fault
+        return Fault() if self._started % self._fault_every else self._fault
 
-    def _refusal(self, job: Job, fault: str) -> Failure | None:
+    def _refusal(self, job: Job, fault: Fault) -> Failure | None:
         if job.model != self._spec.model:
-            return Failure(
+            return failure_of(
                 "model_not_found", f"this engine has no model {job.model!r}", elsewhere=True
             )
-        if job.kind == "embedding":
-            return Failure("unsupported", "an emulated model makes no embeddings", elsewhere=True)
-        if fault == "refuse" or self._jobs >= self._spec.slots + QUEUE_MAX:
-            return Failure(
+        refusal = self._inability(job)
+        if refusal is not None:
+            return refusal
+        if fault.kind == "refuse" or self._jobs >= self._spec.slots + QUEUE_MAX:
+            return failure_of(
                 "overloaded",
                 "this emulated machine takes no more work now; try again later",
                 elsewhere=True,
@@ -164,7 +189,7 @@ class EmulatedEngine:
             )
         size = prose.prompt_tokens(job)
         if size >= self._spec.ctx:
-            return Failure(
+            return failure_of(
                 "context_length_exceeded",
                 f"the prompt is about {size} tokens long, and {job.model} has a context of "
                 f"{self._spec.ctx} tokens here, answer included; shorten the prompt",
@@ -173,6 +198,19 @@ class EmulatedEngine:
             )
         return None
 
+    def _inability(self, job: Job) -> Failure | None:
+        can = self._record.capabilities
+        if prose.has_pictures(job) and "vision" not in can:
+            message = f"{job.model} reads text only, and the messages hold a picture"
+            return failure_of("bad_request", message, elsewhere=False, param="messages")
+        needed = job.kind if job.raw is None else ability_of(job.raw.path)
+        if needed in can:
+            return None
+        what = job.kind if job.raw is None else job.raw.path
+        hint = f"; its SPEC would have to say can={needed}" if needed else ""
+        message = f"{job.model} is an emulated model that cannot serve {what}{hint}"
+        return failure_of("unsupported", message, elsewhere=True)
+
     async def _warm(self) -> None:
         self._warm_at = min(self._warm_at, time.monotonic() + self._spec.load_s)
         await asyncio.sleep(max(0.0, self._warm_at - time.monotonic()))
@@ -180,112 +218,3 @@ class EmulatedEngine:
     def _check_known(self, model_id: str) -> None:
         if model_id != self._spec.model:
             raise EngineError(f"this engine has no model {model_id!r}")
-
-
-class _Answer:
-    """One job in its slot."""
-
-    def __init__(self, spec: EmulatedSpec, job: Job, fault: str, queue_s: float) -> None:
-        self._spec = spec
-        self._job = job
-        self._fault = fault
-        self._queue_s = queue_s
-        self._prompt = prose.prompt_tokens(job)
-        self._assembler = Assembler(job.stop)
-        self._words = _remaining(job)
-        self._length, self._reason = _length(spec, job, self._prompt)
-        self._count = 0
-
-    async def play(self) -> EventStream:
-        """The events, in their time."""
-        clock = time.monotonic
-        prompt_s = self._prompt / self._spec.prompt_tps
-        await asyncio.sleep(prompt_s)
-        first = clock()
-        while True:
-            events = self._say(self._due(clock() - first))
-            if events:
-                yield events
-            if events and isinstance(events[-1], Finish | Failure):
-                return
-            if self._is_struck("stall"):
-                await asyncio.get_running_loop().create_future()
-            await asyncio.sleep(max(TICK_S, first + self._due_at(self._count + 1) - clock()))
-
-    def _due(self, since_first_s: float) -> int:
-        """Words that should have been said `since_first_s` after the first."""
-        count = self._count
-        while count < self._length and self._due_at(count + 1) <= since_first_s:
-            count += 1
-        return self._bound(count)
-
-    def _bound(self, count: int) -> int:
-        """A fault strikes between two words."""
-        after = self._spec.fault_after
-        return min(count, after) if self._fault in {"stall", "crash", "truncate"} else count
-
-    def _due_at(self, count: int) -> float:
-        """Seconds after the first word at which word number `count` is due."""
-        slow = max(0, count - 1 - self._spec.fault_after) if self._fault == "slow" else 0
-        return (count - 1 + slow * (SLOW_FACTOR - 1)) / self._spec.generation_tps
-
-    def _say(self, due: int) -> list[Event]:
-        events: list[Event] = []
-        for word in islice(self._words, due - self._count):
-            self._count += 1
-            events += _delta(self._assembler.push(self._count, word.encode()))
-            if self._assembler.stopped:
-                return [*events, self._finish("stop")]
-        if self._count == self._length:
-            return [*events, *_delta(self._assembler.finish()), self._finish(self._reason)]
-        if self._is_struck("crash"):
-            return [
-                *events,
-                Failure("engine_failed", "the emulated engine crashed", elsewhere=True),
-            ]
-        if self._is_struck("truncate"):
-            return [*events, *_delta(self._assembler.finish()), self._finish("stop")]
-        return events
-
-    def _is_struck(self, fault: str) -> bool:
-        return self._fault == fault and self._count >= self._spec.fault_after
-
-    def _finish(self, reason: str) -> Finish:
-        gaps = max(0, self._count - 1)
-        return Finish(
-            reason,
-            prompt_tokens=self._prompt,
-            completion_tokens=self._count,
-            prompt_s=self._prompt / self._spec.prompt_tps,
-            generation_s=gaps / self._spec.generation_tps,
-            queue_s=self._queue_s,
-            counted=False,
-        )
-
-
-def _length(spec: EmulatedSpec, job: Job, prompt: int) -> tuple[int, str]:
-    """How many words will come, and why there will be no more."""
-    room = spec.ctx - prompt
-    most = room if job.max_tokens is None else min(job.max_tokens, room)
-    if isinstance(job.extras, dict) and job.extras.get("ignore_eos") is True:
-        return most, "length"
-    said = len(job.prefix_text.split())
-    natural = max(0, (spec.tokens or prose.natural_length(job)) - said)
-    return (natural, "stop") if natural <= most else (most, "length")
-
-
-def _remaining(job: Job) -> Iterator[str]:
-    """The answer's words, less what was said before by whoever is being continued."""
-    words = prose.words(job)
-    skip = len(job.prefix_text)
-    for word in words:
-        if skip >= len(word):
-            skip -= len(word)
-        else:
-            yield word[skip:]
-            break
-    yield from words
-
-
-def _delta(piece: Piece | None) -> list[Event]:
-    return [TextDelta(piece.text)] if piece else []

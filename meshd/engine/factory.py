@@ -23,11 +23,12 @@ def build(spec: EngineSpec) -> Engine:
             from meshd.engine.emulated import EmulatedEngine
 
             return EmulatedEngine(spec)
-        case UpstreamSpec(url, model, slots):
+        case UpstreamSpec():
             from meshd.engine.keyring import upstream_key
             from meshd.engine.upstream import UpstreamEngine
 
-            return UpstreamEngine(url, model, slots, key=upstream_key(spec, os.environ))
+            key = upstream_key(spec, os.environ)
+            return UpstreamEngine(spec.url, spec.model, spec.slots, key=key, can=spec.can)
         case LlamaSpec():
             return _llamacpp(spec)
         case MlxSpec():
@@ -46,20 +47,26 @@ def model_file(spec: LlamaSpec) -> Path:
     return bundled_gguf() if spec.path == BUNDLED else Path(spec.path).expanduser()
 
 
-def _llamacpp(spec: LlamaSpec) -> Engine:
-    from meshd.engine.supervisor import LlamaEngine, LlamaOptions
+def model_folder(spec: MlxSpec) -> Path:
+    """The folder that a SPEC names, which may not be there. Raises EngineError where mlx-lm is not
+    installed."""
+    from importlib.util import find_spec
 
-    options = LlamaOptions(spec.ctx, spec.slots, spec.threads, spec.model)
+    if find_spec("mlx_lm") is None:
+        raise EngineError("mlx-lm is not installed: install meshd-llm with the extra `mlx`")
+    return Path(spec.path).expanduser()
+
+
+def _llamacpp(spec: LlamaSpec) -> Engine:
+    from meshd.engine.supervisor import LlamaEngine, WorkerOptions
+
+    options = WorkerOptions(spec.ctx, spec.slots, spec.threads, spec.model)
     return LlamaEngine(model_file(spec), options)
 
 
 def _mlx(spec: MlxSpec) -> Engine:
-    from importlib.util import find_spec
-
     from meshd.engine.mlx import MlxEngine
     from meshd.engine.supervisor import WorkerOptions
 
-    if find_spec("mlx_lm") is None:
-        raise EngineError("mlx-lm is not installed: install meshd-llm with the extra `mlx`")
     options = WorkerOptions(spec.ctx, spec.slots, model_id=spec.model)
-    return MlxEngine(Path(spec.path).expanduser(), options)
+    return MlxEngine(model_folder(spec), options)

@@ -41,6 +41,9 @@ UNREAD_MAX_BYTES = 1024 * 1024
 
 CRLF = "\r\n"
 
+JSON = b"accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n"
+"""Headers of the usual request."""
+
 
 class ConnectionFailed(Exception):
     """The server cannot be reached, or the connection was lost; the text is a clause."""
@@ -62,16 +65,25 @@ class HttpClient:
         self._headers = (
             f" HTTP/1.1\r\nhost: {parts.netloc.rpartition('@')[2]}\r\n"
             f"{f'authorization: Bearer {key}{CRLF}' if key else ''}"
-            "user-agent: meshd\r\naccept: application/json, text/event-stream\r\n"
-            "content-type: application/json\r\ncontent-length: "
+            "user-agent: meshd\r\n"
         ).encode()
 
-    async def request(self, method: str, path: str, body: bytes = b"") -> Exchange:
-        """Send a request; returns when the answer's head is here.
+    async def request(
+        self, method: str, path: str, body: bytes = b"", content_type: str = ""
+    ) -> Exchange:
+        """Send a request; returns when the answer's head is here. Without `content_type` it is JSON
+        that is sent, and JSON or events that are wanted; with one (a single line), anything is.
 
         Raises ConnectionFailed and HttpError.
         """
-        sent = f"{method} {path}".encode() + self._headers + b"%d\r\n\r\n%b" % (len(body), body)
+        kind = f"accept: */*\r\ncontent-type: {content_type}\r\n".encode() if content_type else JSON
+        head = b"%b%b%bcontent-length: %d\r\n\r\n" % (
+            f"{method} {path}".encode(),
+            self._headers,
+            kind,
+            len(body),
+        )
+        sent = head + body
         connection = self._take_idle()
         if connection is not None:
             self._busy.add(connection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from meshd.engine.failures import failure_of
 from meshd.engine.tool_calls import form_of
 from meshd.engine.turn import Tokenizer, Turn, prefix_of, prepare, reader_of, wants_form
 from protocol.jobs import Failure, Job
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 class GuidedTokenizer(Tokenizer, Protocol):
     """A model whose answers can be held to a form."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for."""
+        ...
 
     def guidance(self) -> LLTokenizer:
         """The tokenizer as llguidance sees it. Raises ImportError where that is not installed."""
@@ -31,7 +36,17 @@ def open_turn(
     prompt = prepare(job, model, skills)
     if isinstance(prompt, Failure):
         return prompt
-    turn = Turn(key, job, prompt, model.context_length, arrived=now, placed=now)
+    carried = prefix_of(job, model)
+    turn = Turn(
+        key,
+        job,
+        prompt,
+        model.context_length,
+        arrived=now,
+        carried=carried,
+        said=[model.piece(token) for token in carried],
+        placed=now,
+    )
     turn.reader = reader_of(job, model)
     return _constrain(turn, model) or turn
 
@@ -47,10 +62,10 @@ def _constrain(turn: Turn, model: GuidedTokenizer) -> Failure | None:
         guidance = model.guidance()
     except ImportError:
         message = "this node lacks llguidance, which keeps answers to a given form"
-        return Failure("unsupported", message, elsewhere=True, param="response_format")
+        return failure_of("unsupported", message, elsewhere=True, param="response_format")
     try:
         turn.constraint = constrain(job, form_of(model.template.source), guidance)
     except GrammarError as error:
-        return Failure("bad_request", str(error), elsewhere=False, param=error.param)
-    turn.constraint.take(prefix_of(job, model))
+        return failure_of("bad_request", str(error), elsewhere=False, param=error.param)
+    turn.constraint.take(turn.carried)
     return None

@@ -30,7 +30,26 @@ COLD_STATES = {"unloaded", "not-loaded", "sleeping"}
 CAPABILITIES = ("chat", "completion")
 """What every OpenAI-compatible server has. More only where it is said."""
 
-KNOWN_CAPABILITIES = {"embedding", "tools", "vision", "audio", "thinking"}
+KNOWN_CAPABILITIES = {
+    "embedding",
+    "tools",
+    "vision",
+    "audio",
+    "thinking",
+    "transcription",
+    "speech",
+    "image",
+}
+
+TASKS = {
+    "automatic-speech-recognition": "transcription",
+    "text-to-speech": "speech",
+    "text-to-image": "image",
+    "feature-extraction": "embedding",
+    "sentence-similarity": "embedding",
+}
+"""The hub's words for what a model is for, which servers of speech and pictures tell as `task`;
+such a model does nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +106,9 @@ def _context(entry: Mapping[str, Any]) -> int:
 
 
 def _capabilities(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    task = entry.get("task")
+    if isinstance(task, str) and task in TASKS:
+        return (TASKS[task],)
     told = [word for word in _words(entry.get("capabilities")) if word in KNOWN_CAPABILITIES]
     return (*CAPABILITIES, *dict.fromkeys(told))
 

@@ -180,14 +180,19 @@ class LlamaModel:
         """Every sequence holds nothing."""
         llama.llama_memory_clear(self._memory, True)
 
-    def sampler(self, sampling: Sampling, *, ignore_end: bool = False) -> Sampler:
-        """A sampler chain for one answer; `ignore_end` forbids the tokens that end one."""
+    def sampler(
+        self, sampling: Sampling, carried: Sequence[int] = (), *, ignore_end: bool = False
+    ) -> Sampler:
+        """A sampler chain for one answer that begins with `carried`, which counts for penalties;
+        `ignore_end` forbids the tokens that end one."""
         chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         bias = [(int(token), value) for token, value in sampling.logit_bias]
         if ignore_end:
             bias += [(token, -math.inf) for token in self._end_tokens()]
         for link in (*self._bias_links(bias), *self._links(sampling)):
             llama.llama_sampler_chain_add(chain, link)
+        for token in carried:
+            llama.llama_sampler_accept(chain, token)
         return chain
 
     def sample(self, sampler: Sampler, index: int) -> int:

@@ -1,4 +1,5 @@
-"""From model files to lodgers: what runs them, with how much context, and what that takes.
+"""From model files and folders to lodgers: what runs them, with how much context, and what that
+takes.
 
 Nobody has to choose a context. Where the owner did not, it is as long as the model was made for and
 this machine can afford (`footprint.choose_context`), the same at every start.
@@ -15,9 +16,19 @@ from meshd.core.residency.footprint import choose_context, footprint
 from meshd.core.residency.plan import reserve_bytes
 from meshd.engine.catalog import Entry, Stores, entry_of, scan
 from meshd.engine.heads import HeadCache
+from meshd.engine.mlx import MlxEngine
+from meshd.engine.mlx_head import (
+    CONTEXT_DEFAULT_TOKENS,
+    KEPT_MAX_BYTES,
+    PASS_TOKENS,
+    folder_title,
+    inspect_folder,
+)
+from meshd.engine.names import model_name
 from meshd.engine.places import Lodger, Machine
-from meshd.engine.spec import LlamaSpec
-from meshd.engine.supervisor import LlamaEngine, LlamaOptions
+from meshd.engine.spec import LlamaSpec, MlxSpec
+from meshd.engine.supervisor import LlamaEngine, WorkerOptions
+from protocol.load import ModelRecord
 
 SERVED = frozenset({"chat", "completion", "tools", "embedding"})
 """What the worker can do (`worker` says it of a running model); more, the file may say, and is not
@@ -27,11 +38,28 @@ SLOTS = 4
 """Conversations at once of a model that nobody configured: a household."""
 
 
-def wanted_lodgers(specs: Sequence[tuple[LlamaSpec, Path]], machine: Machine) -> list[Lodger]:
-    """The models that the owner named. Raises EngineError for a file that is none."""
+Named = tuple[LlamaSpec | MlxSpec, Path]
+"""What the owner named, and where it lies."""
+
+
+def wanted_lodgers(specs: Sequence[Named], machine: Machine) -> list[Lodger]:
+    """The models that the owner named, each under an id of its own. Raises EngineError for a file
+    that is none."""
     memory = _memory_bytes(machine)
     heads = HeadCache(None)
-    return [_wanted(spec, entry_of(path, heads), memory) for spec, path in specs]
+    wanted: dict[str, Lodger] = {}
+    for spec, path in specs:
+        if isinstance(spec, MlxSpec):
+            lodger = _mlx_lodger(spec, path)
+        else:
+            lodger = _wanted(spec, entry_of(path, heads), memory)
+        record = lodger.record
+        if record.model_id in wanted:
+            # Another squeeze of the same model, or MLX's beside llama.cpp's.
+            own = f"{record.model_id}:{record.quantisation.lower() or record.engine}"
+            lodger = replace(lodger, record=replace(record, model_id=own))
+        wanted.setdefault(lodger.record.model_id, lodger)
+    return list(wanted.values())
 
 
 def found_lodgers(stores: Stores, machine: Machine, state_dir: Path | None) -> list[Lodger]:
@@ -53,7 +81,7 @@ def _wanted(spec: LlamaSpec, entry: Entry, memory_bytes: int) -> Lodger:
 def _lodger(spec: LlamaSpec, entry: Entry, memory_bytes: int) -> Lodger:
     record, slots = entry.record, spec.slots
     context = spec.ctx or choose_context(record.context_length, entry.shape, slots, memory_bytes)
-    options = LlamaOptions(context, slots, spec.threads, record.model_id)
+    options = WorkerOptions(context, slots, spec.threads, record.model_id)
     make: Callable[[], LlamaEngine] = partial(LlamaEngine, entry.path, options)
     told = tuple(word for word in record.capabilities if word in SERVED)
     return Lodger(
@@ -62,6 +90,33 @@ def _lodger(spec: LlamaSpec, entry: Entry, memory_bytes: int) -> Lodger:
         slots=slots,
         make=make,
     )
+
+
+def _mlx_lodger(spec: MlxSpec, path: Path) -> Lodger:
+    """MLX takes a conversation's memory as it grows, so the sum is what it may come to."""
+    head, title = inspect_folder(path), folder_title(path)
+    model_id = spec.model or model_name(title)
+    context = spec.ctx or min(head.context_length or CONTEXT_DEFAULT_TOKENS, CONTEXT_DEFAULT_TOKENS)
+    record = ModelRecord(
+        model_id=model_id,
+        engine=MlxEngine.name,
+        aliases=(title,) if title != model_id else (),
+        context_length=context,
+        quantisation=head.quantisation,
+        size_bytes=head.size_bytes,
+        fingerprint=head.fingerprint,
+    )
+    options = WorkerOptions(context, spec.slots, model_id=model_id)
+    need = footprint(
+        head.size_bytes,
+        head.shape,
+        context,
+        spec.slots,
+        pass_tokens=PASS_TOKENS,
+        kept_max_bytes=KEPT_MAX_BYTES,
+    )
+    make: Callable[[], MlxEngine] = partial(MlxEngine, path, options)
+    return Lodger(record, need, spec.slots, make, is_wanted=True)
 
 
 def _memory_bytes(machine: Machine) -> int:

@@ -21,11 +21,9 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import LRUPromptCache, can_trim_prompt_cache, trim_prompt_cache
 
+from meshd.engine.mlx_head import KEPT_MAX_BYTES
 from meshd.engine.mlx_model import MlxModel
 from meshd.engine.mlx_sampling import Processor, Sampler
-
-KEPT_MAX_BYTES = 2**30
-"""Keys and values of ended conversations: as much as one of 8,192 tokens with an 8B model."""
 
 FRAGMENT_TOKENS = 8
 """The least of one prompt that is read in a step: less would be all overhead."""

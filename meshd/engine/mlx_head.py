@@ -22,6 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from meshd.core.ports import EngineError
+from meshd.core.residency.footprint import UNKNOWN_SHAPE, ModelShape
+
+CONTEXT_DEFAULT_TOKENS = 8_192
+"""Tokens per sequence unless asked otherwise: an 8B model's cache of that length takes 1 GB."""
+
+KEPT_MAX_BYTES = 2**30
+"""Keys and values of ended conversations that a worker keeps beside those of running ones: as much
+as one of 8,192 tokens with an 8B model."""
+
+PASS_TOKENS = 2_048
+"""The longest piece of prompts that one step of MLX reads."""
 
 JSON_MAX_BYTES = 4 * 1024 * 1024
 """Of config.json, whose size is a few kB; per-layer quantisation may make it some hundred."""
@@ -51,6 +62,7 @@ class MlxHead:
     quantisation: str
     size_bytes: int
     fingerprint: str
+    shape: ModelShape = UNKNOWN_SHAPE
 
 
 def inspect_folder(path: Path) -> MlxHead:
@@ -95,6 +107,7 @@ def _head(path: Path) -> MlxHead:
         quantisation=_quantisation(config),
         size_bytes=sum(file.stat().st_size for file in weights),
         fingerprint=_fingerprint([path / "config.json", *tokenizers, *weights]),
+        shape=_shape(config),
     )
 
 
@@ -123,6 +136,25 @@ def _count(config: Mapping[str, Any], key: str) -> int:
     inner = config.get("text_config")
     value = config.get(key, inner.get(key) if isinstance(inner, dict) else None)
     return value if isinstance(value, int) and 0 < value < 2**31 else 0
+
+
+def _shape(config: Mapping[str, Any]) -> ModelShape:
+    """The numbers that memory depends on; unknown where the config leaves out the first two."""
+    layers, width = _count(config, "num_hidden_layers"), _count(config, "hidden_size")
+    heads = _count(config, "num_attention_heads") or 1
+    if not layers or not width:
+        return UNKNOWN_SHAPE
+    length = _count(config, "head_dim") or width // heads
+    return ModelShape(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=layers * (_count(config, "num_key_value_heads") or heads),
+        key_length=length,
+        value_length=length,
+        feed_forward=_count(config, "intermediate_size"),
+        vocabulary=_count(config, "vocab_size"),
+    )
 
 
 def _quantisation(config: Mapping[str, Any]) -> str:

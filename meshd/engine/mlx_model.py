@@ -25,14 +25,12 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 from mlx_lm.utils import load
 
+from meshd.engine.mlx_head import CONTEXT_DEFAULT_TOKENS
 from meshd.engine.mlx_pieces import piece_of
 from meshd.engine.template import ChatError, ChatTemplate
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
-
-CONTEXT_DEFAULT_TOKENS = 8_192
-"""Tokens per sequence unless asked otherwise: an 8B model's cache of that length takes 1 GB."""
 
 
 class MlxError(Exception):

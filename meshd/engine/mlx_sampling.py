@@ -143,13 +143,18 @@ class Witness:
 
 
 def processors_of(
-    sampling: Sampling, prompt_length: int, forbidden: Sequence[int], form: Form | None
+    sampling: Sampling,
+    prompt_length: int,
+    forbidden: Sequence[int],
+    form: Form | None,
+    carried: int = 0,
 ) -> list[Processor]:
     """What changes the logits of one answer before a token is chosen. `forbidden` tokens never
-    come."""
+    come; the last `carried` tokens of the prompt are the beginning of the answer."""
+    begin = prompt_length - carried
     bias = [*sampling.logit_bias, *((token, -math.inf) for token in forbidden)]
     processors = [_biased(bias)] if bias else []
-    processors += [_of_the_answer(penalise, prompt_length) for penalise in _penalties(sampling)]
+    processors += [_of_the_answer(penalise, begin) for penalise in _penalties(sampling)]
     return [*processors, _formed(form, prompt_length)] if form is not None else processors
 
 
@@ -174,9 +179,9 @@ def _penalties(sampling: Sampling) -> list[Processor]:
     return wanted
 
 
-def _of_the_answer(penalise: Processor, prompt_length: int) -> Processor:
+def _of_the_answer(penalise: Processor, begin: int) -> Processor:
     def processor(tokens: mx.array, logits: mx.array) -> mx.array:
-        return penalise(tokens[prompt_length:], logits)
+        return penalise(tokens[begin:], logits)
 
     return processor
 

@@ -19,8 +19,10 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from meshd.engine import frames
+from meshd.engine.failures import failure_of
 from meshd.engine.intake import open_turn
 from meshd.engine.line import Line, open_line
+from meshd.engine.mlx_head import PASS_TOKENS
 from meshd.engine.tool_calls import form_of
 from meshd.engine.turn import Turn
 from protocol.errors import ProtocolError
@@ -44,7 +46,7 @@ ENVIRONMENT = {
 PASS_TARGET_S = 0.06
 """How much a piece of prompt may lengthen a step, as in llama.cpp's worker."""
 
-PREFILL_CHOICES = (2048, 1024, 512, 256, 128, 64, 32)
+PREFILL_CHOICES = (PASS_TOKENS, 1024, 512, 256, 128, 64, 32)
 """Tokens of prompts per step; fixed for a worker's life."""
 
 TRIAL_S = 0.25
@@ -103,7 +105,7 @@ class Worker:
         try:
             job = frames.read_job(fields)
         except ProtocolError as error:
-            failure = Failure("bad_request", f"the job is malformed: {error}", elsewhere=False)
+            failure = failure_of("bad_request", f"the job is malformed: {error}", elsewhere=False)
             self._out.append((key, [failure]))
             return
         now = time.monotonic()
@@ -122,7 +124,9 @@ class Worker:
         extras = turn.job.extras if isinstance(turn.job.extras, dict) else {}
         forbidden = sorted(self._model.ends) if extras.get("ignore_eos") is True else []
         witness = Witness() if turn.job.logprobs else None
-        changes = processors_of(sampling, len(turn.prompt), forbidden, turn.constraint)
+        changes = processors_of(
+            sampling, len(turn.prompt), forbidden, turn.constraint, len(turn.carried)
+        )
         sequence, turn.cached = self._batch.start(
             turn.prompt,
             sampler_of(sampling),
@@ -170,7 +174,7 @@ class Worker:
 
     def _abandon(self, why: str) -> None:
         """A step failed: what the sequences hold is unknown, and no answer can go on here."""
-        failure = Failure(
+        failure = failure_of(
             "engine_failed", f"MLX failed in the middle of an answer: {why[:400]}", elsewhere=True
         )
         self._out += [(turn.key, [failure]) for turn in self._running.values()]

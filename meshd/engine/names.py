@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 
 QUANTISATION = re.compile(
-    r"[-._](?:i1-|ud-)?(?:iq[1-4]_[a-z0-9_]+|q[2-8](?:_[a-z0-9_]+)?|b?f16|fp16|f32|mxfp4)$",
+    r"[-._](?:i1-|ud-)?(?:iq[1-4]_[a-z0-9_]+|q[2-8](?:_[a-z0-9_]+)?|b?f16|fp16|f32|mxfp4"
+    r"|[2-8]-?bit(?:-dwq)?|dwq)$",
     re.IGNORECASE,
 )
-"""The endings that makers of GGUF files use."""
+"""The endings that makers of GGUF files and of MLX folders use."""
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from meshd.core.ports import Engine
+from meshd.engine.residency import ResidentEngine
 from protocol import limits
 from protocol.load import ModelLoad, ModelRecord
 
@@ -36,8 +37,15 @@ class Offers:
         return next(offers, None)
 
     def names(self) -> tuple[str, ...]:
-        """Of the engines that offer anything, each once."""
-        return tuple(dict.fromkeys(engine.name for engine in self._engines if engine.models()))
+        """What runs the models that are offered, each once."""
+        told = (record.engine for engine in self._engines for record in engine.models())
+        return tuple(dict.fromkeys(told))
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Memory promised to the models that live in this machine's own."""
+        resident = (each for each in self._engines if isinstance(each, ResidentEngine))
+        return sum(engine.reserved_bytes for engine in resident)
 
     def _chosen(self) -> list[tuple[Engine, ModelRecord, ModelLoad]]:
         chosen: dict[str, tuple[Engine, ModelRecord, ModelLoad]] = {}

@@ -10,6 +10,7 @@ stops is a failure: a server that dies in the middle must not look like a short 
 
 from __future__ import annotations
 
+from meshd.engine.failures import failure_of
 from meshd.engine.openai_wire import Translation, WireError
 from meshd.engine.sse import SseError, SseSplitter
 from protocol import limits
@@ -62,7 +63,7 @@ class AnswerStream:
 
     def _fail(self, events: list[Event], message: str) -> list[Event]:
         self.is_over = True
-        return [*events, Failure("engine_failed", message, elsewhere=True)]
+        return [*events, failure_of("engine_failed", message, elsewhere=True)]
 
 
 class PlainAnswer:
@@ -99,4 +100,4 @@ class PlainAnswer:
 
     def _fail(self, message: str) -> list[Event]:
         self.is_over = True
-        return [Failure("engine_failed", message, elsewhere=True)]
+        return [failure_of("engine_failed", message, elsewhere=True)]

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from meshd.engine.failures import failure_of
 from protocol.jobs import (
     FINISH_REASONS,
     Event,
@@ -95,19 +96,24 @@ _DECODER = msgspec.json.Decoder(Chunk)
 _ENCODER = msgspec.json.Encoder()
 
 
+PATHS = {"chat": "/chat/completions", "completion": "/completions", "embedding": "/embeddings"}
+
+
 def request_path(job: Job) -> str:
     """Where a job of this kind is posted, below the base URL."""
-    return "/chat/completions" if job.kind == "chat" else "/completions"
+    return PATHS[job.kind]
 
 
 def request_body(job: Job, model: str) -> bytes:
-    """The request as the upstream wants it. Extras never override a field that we set."""
+    """The request as the upstream wants it. Extras never override a field that we set. A text that
+    another machine went on with is one text."""
     body: dict[str, Any] = {**job.extras} if isinstance(job.extras, dict) else {}
     body["model"] = model
     if job.kind == "chat":
         body["messages"] = job.messages
     else:
-        body["prompt"] = job.prompt if job.prompt_tokens is None else job.prompt_tokens
+        text = f"{job.prompt or ''}{job.prefix_text}"
+        body["prompt"] = text if job.prompt_tokens is None else job.prompt_tokens
     if job.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -214,7 +220,7 @@ class Translation:
     def _end(self, reason: str, events: list[Event]) -> None:
         if reason in FAILED_REASONS:
             message = f"the upstream server broke its answer off (finish_reason {reason!r})"
-            events.append(Failure("engine_failed", message, elsewhere=True))
+            events.append(failure_of("engine_failed", message, elsewhere=True))
             return
         self.is_whole = True
         if reason in FINISH_REASONS:
@@ -229,8 +235,8 @@ def failure_of_error(error: Any) -> Failure:
     """An `error` object in the middle of an answer, or of an answer with status 200."""
     message, code = _error_words(error)
     if _is_context(message, code):
-        return Failure("context_length_exceeded", message, elsewhere=False, param="messages")
-    return Failure("engine_failed", f"the upstream server failed: {message}", elsewhere=True)
+        return failure_of("context_length_exceeded", message, elsewhere=False, param="messages")
+    return failure_of("engine_failed", f"the upstream server failed: {message}", elsewhere=True)
 
 
 def failure_of_status(status: int, body: bytes, retry_after: str) -> Failure:
@@ -243,12 +249,12 @@ def failure_of_status(status: int, body: bytes, retry_after: str) -> Failure:
     message, word = _error_words(error)
     param = error.get("param") if isinstance(error, dict) else None
     if _is_context(message, word):
-        return Failure("context_length_exceeded", message, elsewhere=False, param="messages")
+        return failure_of("context_length_exceeded", message, elsewhere=False, param="messages")
     code, elsewhere = STATUS_CODES.get(
         status, ("bad_request", False) if 400 <= status < 500 else ("engine_failed", True)
     )
     said = message if code == "bad_request" else f"the upstream server says: {message}"
-    return Failure(
+    return failure_of(
         code,
         said,
         elsewhere=elsewhere,

@@ -29,7 +29,14 @@ def prompt_text(job: Job) -> str:
     """The words of the question, in order."""
     if job.kind == "chat":
         return "\n".join(_words(message) for message in job.messages)
-    return job.prompt or ""
+    return job.prompt or "\n".join(map(str, job.inputs))
+
+
+def has_pictures(job: Job) -> bool:
+    """Does a message hold anything but text?"""
+    contents = (message.get("content") for message in job.messages if isinstance(message, dict))
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return any(isinstance(part, dict) and not isinstance(part.get("text"), str) for part in parts)
 
 
 def prompt_tokens(job: Job) -> int:

@@ -12,8 +12,7 @@ this part decides none of what goes in and out, it carries out what `meshd.core.
 - a model that cannot be loaded is set aside for places.SET_ASIDE_S, with the reason; the owner may
   ask for it at once.
 
-The owner's words are `load` (with `force`), `unload`, `pin` and `unpin`. A pin lasts as long as the
-daemon runs.
+The owner's words are `load` (with `force`), `unload`, `pin` and `unpin`.
 """
 
 from __future__ import annotations
@@ -23,13 +22,12 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 
 from meshd.core.ports import EngineError, EventStream, HostReading
 from meshd.core.residency.plan import (
-    KEEP_ALIVE_S,
     Admitted,
     Refused,
     Resident,
@@ -40,6 +38,8 @@ from meshd.core.residency.plan import (
     reserve_bytes,
     unsettled_bytes,
 )
+from meshd.engine.failures import failure_of
+from meshd.engine.housing import Housing, Pins
 from meshd.engine.ledger import Ledger, Promise
 from meshd.engine.places import LoadRefused, Lodger, Machine, Place
 from protocol.jobs import Failure, Job
@@ -62,15 +62,6 @@ REPLANS_MAX = 8
 Find = Callable[[], Sequence[Lodger]]
 
 
-@dataclass(frozen=True, slots=True)
-class Housing:
-    """How the owner wants memory kept."""
-
-    reserve_bytes: int | None = None
-    """For the owner's own programs; None: `plan.reserve_bytes` of the machine."""
-    keep_alive_s: float = KEEP_ALIVE_S
-
-
 class ResidentEngine:
     """`Engine` over the model files of this machine."""
 
@@ -91,6 +82,7 @@ class ResidentEngine:
         self._machine = machine
         self._ledger = ledger
         self._housing = housing or Housing()
+        self._pins = Pins(self._housing.state_dir)
         self._wanted = wanted
         self._found = found
         self._clock = clock
@@ -100,9 +92,14 @@ class ResidentEngine:
         self._owners: list[asyncio.Task[None]] = []
         self._closing = False
 
+    def rehouse(self, housing: Housing) -> None:
+        """Keep memory like this from now on; what is in memory stays until its time comes."""
+        self._housing = housing
+
     async def start(self) -> None:
         """Returns when the wanted models are warm, or stay cold for want of memory, which is said
         in the log. Raises EngineError when one cannot be loaded at all."""
+        await asyncio.to_thread(self._pins.load)
         self._take(await asyncio.to_thread(self._wanted))
         wanted = list(self._places.values())
         for work in (self._look_for_ever(), self._find_for_ever()):
@@ -151,9 +148,12 @@ class ResidentEngine:
             )
         await self._drop(place)
 
-    def pin(self, model_id: str, *, pinned: bool = True) -> None:
-        """Keep a model in memory once it is there, whatever else wants its place; or no longer."""
-        self._place(model_id).is_pinned = pinned
+    async def pin(self, model_id: str, *, pinned: bool = True) -> None:
+        """Keep a model in memory once it is there, whatever else wants its place; or no longer.
+        Raises EngineError for a model that is not known."""
+        place = self._place(model_id)
+        place.is_pinned = pinned
+        await asyncio.to_thread(self._pins.change, place.model_id, pinned=pinned)
 
     def generate(self, job: Job) -> EventStream:
         return self._generate(job)
@@ -187,7 +187,7 @@ class ResidentEngine:
         place = self._places.get(self._names.get(job.model, ""))
         if place is None or self._closing:
             missing = f"this machine has no model {job.model!r}"
-            yield [Failure("model_not_found", missing, elsewhere=True)]
+            yield [failure_of("model_not_found", missing, elsewhere=True)]
             return
         place.jobs += 1
         try:
@@ -210,14 +210,14 @@ class ResidentEngine:
             return None
         if place.is_set_aside(self._clock()) and place.engine is None:
             aside = f"{place.model_id} is set aside: {place.trouble}"
-            return Failure("engine_failed", aside, elsewhere=True)
+            return failure_of("engine_failed", aside, elsewhere=True)
         try:
             await self._warm(place)
         except LoadRefused as refused:
             wait_s = RETRY_AFTER_S if refused.code == "overloaded" else 0.0
-            return Failure(refused.code, str(refused), elsewhere=True, retry_after_s=wait_s)
+            return failure_of(refused.code, str(refused), elsewhere=True, retry_after_s=wait_s)
         except EngineError as error:
-            return Failure("engine_failed", str(error), elsewhere=True)
+            return failure_of("engine_failed", str(error), elsewhere=True)
         return None
 
     async def _warm(self, place: Place, *, force: bool = False) -> None:
@@ -337,7 +337,8 @@ class ResidentEngine:
         weights = {place.lodger.record.fingerprint for place in self._places.values()} - {""}
         for lodger in lodgers:
             if lodger.record.fingerprint not in weights:
-                self._places.setdefault(lodger.record.model_id, Place(lodger))
+                model_id = lodger.record.model_id
+                self._places.setdefault(model_id, Place(lodger, is_pinned=model_id in self._pins))
         self._name()
 
     def _forget(self, present: Collection[str]) -> None:

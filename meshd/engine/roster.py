@@ -1,7 +1,8 @@
 """All the engines of one daemon, from what its owner said and what is found on this machine.
 
 In order of preference: what `--engine` names, then servers that run already, then model files on
-the disks. Model files, named or found, share one memory and so one `ResidentEngine`.
+the disks. Models that run here, named or found, llama.cpp's and MLX's, share one memory and so one
+`ResidentEngine`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from meshd.config import Settings
 from meshd.core.ports import Engine
 from meshd.engine.adoption import adopters
 from meshd.engine.catalog import usual_stores
-from meshd.engine.factory import build, model_file
+from meshd.engine.factory import build, model_file, model_folder
+from meshd.engine.housing import Housing
 from meshd.engine.ledger import Ledger
-from meshd.engine.lodgers import found_lodgers, wanted_lodgers
+from meshd.engine.lodgers import Named, found_lodgers, wanted_lodgers
+from meshd.engine.mlx import MlxEngine
 from meshd.engine.places import Machine
-from meshd.engine.residency import Housing, ResidentEngine
-from meshd.engine.spec import EngineSpec, LlamaSpec, UpstreamSpec
+from meshd.engine.residency import Find, ResidentEngine
+from meshd.engine.spec import EngineSpec, LlamaSpec, MlxSpec, UpstreamSpec
 
 
 def roster(specs: Sequence[EngineSpec], settings: Settings, machine: Machine) -> list[Engine]:
@@ -29,8 +32,16 @@ def roster(specs: Sequence[EngineSpec], settings: Settings, machine: Machine) ->
 
     Raises EngineError when something that a SPEC needs is not installed.
     """
-    engines: list[Engine] = [build(spec) for spec in specs if not isinstance(spec, LlamaSpec)]
-    files = [(spec, model_file(spec)) for spec in specs if isinstance(spec, LlamaSpec)]
+    engines: list[Engine] = []
+    files: list[Named] = []
+    for spec in specs:
+        match spec:
+            case LlamaSpec():
+                files.append((spec, model_file(spec)))
+            case MlxSpec():
+                files.append((spec, model_folder(spec)))
+            case _:
+                engines.append(build(spec))
     if settings.adopt:
         engines += adopters([spec.url for spec in specs if isinstance(spec, UpstreamSpec)])
     if files or (settings.catalog and find_spec("llama_cpp") is not None):
@@ -38,13 +49,14 @@ def roster(specs: Sequence[EngineSpec], settings: Settings, machine: Machine) ->
     return engines
 
 
-def _residence(
-    files: Sequence[tuple[LlamaSpec, Path]], settings: Settings, machine: Machine
-) -> ResidentEngine:
-    housing = Housing(settings.memory_reserve_bytes, settings.keep_alive_s)
+def _residence(files: Sequence[Named], settings: Settings, machine: Machine) -> ResidentEngine:
+    housing = Housing(settings.memory_reserve_bytes, settings.keep_alive_s, settings.state_dir)
     wanted = partial(wanted_lodgers, files, machine)
-    if not settings.catalog:
-        return ResidentEngine(machine, Ledger(), housing, wanted=wanted)
-    stores = usual_stores(os.environ, Path.home(), settings.model_dirs)
-    found = partial(found_lodgers, stores, machine, settings.state_dir)
-    return ResidentEngine(machine, Ledger(), housing, wanted=wanted, found=found)
+    find: Find = tuple
+    if settings.catalog:
+        stores = usual_stores(os.environ, Path.home(), settings.model_dirs)
+        find = partial(found_lodgers, stores, machine, settings.state_dir)
+    engine = ResidentEngine(machine, Ledger(), housing, wanted=wanted, found=find)
+    if files and all(isinstance(spec, MlxSpec) for spec, _ in files) and not settings.catalog:
+        engine.name = MlxEngine.name
+    return engine

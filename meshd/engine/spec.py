@@ -4,9 +4,13 @@
 
     llamacpp:PATH[,ctx=4096][,slots=4][,threads=N][,model=ID]     PATH may be `bundled`
     mlx:PATH[,ctx=8192][,slots=4][,model=ID]                      PATH is a folder
-    openai:URL[,model=ID][,slots=8][,key_env=NAME][,key_file=PATH]
+    openai:URL[,model=ID][,slots=8][,key_env=NAME][,key_file=PATH][,can=WORD+WORD...]
     emulated:[name=..][,model=..][,prompt_tps=..][,generation_tps=..][,slots=..][,load_s=..]
              [,memory_gb=..][,ctx=..][,tokens=..][,fault=..][,fault_after=N][,fault_every=N]
+             [,can=WORD+WORD...]
+
+`can` is what a model can do, in the words of `CAPABILITIES`: all that an adopted server's models
+can, in place of what the server says; what an emulated one can besides chat and tools.
 
 The text is split at commas that begin a `key=`, so a path or URL may hold commas of its own.
 Each kind is a table of keys; a key that is not in the table is an error that shows the table.
@@ -21,6 +25,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+CAPABILITIES = (
+    "chat",
+    "completion",
+    "tools",
+    "vision",
+    "embedding",
+    "transcription",
+    "speech",
+    "image",
+)
+"""What can be asked of a model; the mesh sends a request only where its word is offered."""
 
 FAULTS = ("stall", "slow", "crash", "refuse", "truncate")
 """What an emulated machine can be told to do wrong; `emulated` says what each one means."""
@@ -66,6 +82,7 @@ class UpstreamSpec:
     slots: int = 8
     key_env: str = ""
     key_file: str = ""
+    can: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +101,7 @@ class EmulatedSpec:
     fault: str = ""
     fault_after: int = 0
     fault_every: int = 1
+    can: tuple[str, ...] = ()
 
 
 EngineSpec = LlamaSpec | MlxSpec | UpstreamSpec | EmulatedSpec
@@ -176,6 +194,13 @@ def _fault(value: str) -> str:
     return value
 
 
+def _abilities(value: str) -> tuple[str, ...]:
+    words = value.split("+")
+    if not set(words) <= set(CAPABILITIES):
+        raise ValueError(f"words of {', '.join(CAPABILITIES)}, joined by +")
+    return tuple(dict.fromkeys(words))
+
+
 Keys = Mapping[str, Callable[[str], Any]]
 
 LLAMA_KEYS: Keys = {
@@ -194,6 +219,7 @@ UPSTREAM_KEYS: Keys = {
     "slots": _count(1, 65_535),
     "key_env": _variable,
     "key_file": _word,
+    "can": _abilities,
 }
 EMULATED_KEYS: Keys = {
     "name": _word,
@@ -208,6 +234,7 @@ EMULATED_KEYS: Keys = {
     "fault": _fault,
     "fault_after": _count(0, CONTEXT_MAX_TOKENS),
     "fault_every": _count(1, 1_000_000),
+    "can": _abilities,
 }
 
 

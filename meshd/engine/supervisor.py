@@ -31,6 +31,7 @@ from meshd.core.stats import SpeedMeter
 from meshd.engine import frames
 from meshd.engine.child import WorkerProcess
 from meshd.engine.crashes import CrashRecord
+from meshd.engine.failures import failure_of
 from meshd.engine.frames import WorkerFacts
 from meshd.engine.gguf import inspect
 from meshd.engine.mailbox import Mailbox
@@ -63,9 +64,6 @@ class WorkerOptions:
     slots: int = 4
     threads: int = 0
     model_id: str = ""
-
-
-LlamaOptions = WorkerOptions
 
 
 class ModelHead(Protocol):
@@ -173,6 +171,7 @@ class WorkerEngine:
                 prompt_tps=self._meter.prompt_tps,
                 generation_tps=self._meter.generation_tps,
                 load_s=0.0 if warm else self._load_s,
+                prefixes=self._prefixes.digest(),
             ),
         )
 
@@ -235,13 +234,13 @@ class WorkerEngine:
     def _refusal(self, job: Job) -> Failure | None:
         record = self._record
         if record is None or job.model not in {record.model_id, *record.aliases}:
-            return Failure(
+            return failure_of(
                 "model_not_found", f"this engine has no model {job.model!r}", elsewhere=True
             )
         if self._state.broken:
-            return Failure("engine_failed", self._state.broken, elsewhere=True)
+            return failure_of("engine_failed", self._state.broken, elsewhere=True)
         if self._jobs >= self._options.slots + QUEUE_MAX:
-            return Failure(
+            return failure_of(
                 "overloaded",
                 f"{QUEUE_MAX} requests already wait for {record.model_id} on this machine",
                 elsewhere=True,
@@ -255,9 +254,9 @@ class WorkerEngine:
             frame = frames.job_frame(key, job)
             await self._warm()
         except ProtocolError as error:
-            return Failure("bad_request", f"the request is malformed: {error}", elsewhere=False)
+            return failure_of("bad_request", f"the request is malformed: {error}", elsewhere=False)
         except EngineError as error:
-            return Failure("engine_failed", str(error), elsewhere=True)
+            return failure_of("engine_failed", str(error), elsewhere=True)
         if self._state.process is None:
             return _lost("it was gone before the request reached it")
         self._mailboxes[key] = mailbox
@@ -344,7 +343,7 @@ class WorkerEngine:
     def _give_up(self, why: str) -> None:
         LOG.error("%s: %s", self.name, why)
         self._state.give_up(why)
-        self._fail_all(Failure("engine_failed", why, elsewhere=True))
+        self._fail_all(failure_of("engine_failed", why, elsewhere=True))
 
     def _fail_all(self, failure: Failure) -> None:
         for mailbox in self._mailboxes.values():
@@ -357,7 +356,7 @@ class WorkerEngine:
             owner.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await owner
-        self._fail_all(Failure("engine_failed", why, elsewhere=True))
+        self._fail_all(failure_of("engine_failed", why, elsewhere=True))
         self._state.give_up(why)
         self._state = _State()
         self._crashes.clear()
@@ -384,7 +383,7 @@ def _is_last(batch: Batch) -> bool:
 
 
 def _lost(why: str) -> Failure:
-    return Failure(
+    return failure_of(
         "engine_failed",
         f"the model's worker process was lost in the middle of the request: {why}",
         elsewhere=True,

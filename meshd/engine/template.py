@@ -9,6 +9,9 @@ a conversation that has none, and with that prompt the 4-bit model of the bundle
 "What is the capital of France?" in French nonsense; without it, as llama.cpp renders it, it
 answers "Paris". The tokens are the same either way, and no token is doubled: it is the prompt.
 
+A request may set switches of the template's own (`chat_template_kwargs`, as vLLM and llama.cpp call
+them: `enable_thinking`); where the template names one, it is run as a program too.
+
 A conversation with tools is always run as a program: llama.cpp's renderer knows nothing of them,
 and the template says how this model was trained to be offered tools. A template that never reads
 `tools` was made for a model that cannot call any; that is said, and the tools are not dropped.
@@ -53,8 +56,15 @@ class ChatTemplate:
         self._render = render
         self._tokens = dict(tokens)
 
-    def render(self, messages: Sequence[Any], tools: Sequence[Any] | None = None) -> str:
-        """The prompt, up to where the assistant begins to speak. Raises ChatError."""
+    def render(
+        self,
+        messages: Sequence[Any],
+        tools: Sequence[Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt, up to where the assistant begins to speak. `settings` are switches of the
+        template's own (`enable_thinking`); those it does not name change nothing. Raises
+        ChatError."""
         turns = [_turn(index, message) for index, message in enumerate(messages)]
         if not turns:
             raise ChatError("messages is empty: give at least one message")
@@ -65,26 +75,35 @@ class ChatTemplate:
                 "tools",
             )
         known = self._template.encode() if self._template else CHATML
-        if not self.takes_tools or not (tools or any(map(_is_about_tools, turns))):
+        named = {name: value for name, value in (settings or {}).items() if name in self.source}
+        about_tools = self.takes_tools and (tools or any(map(_is_about_tools, turns)))
+        if not named and not about_tools:
             pairs = [(_c_text(turn["role"]), _c_text(turn["content"])) for turn in turns]
             text = self._render(known, pairs)
             if text is not None:
                 return text
         assert self._template is not None, "llama.cpp knows ChatML"
-        return self._render_jinja(self._template, turns, tools)
+        return self._render_jinja(self._template, turns, tools, named)
 
     def _render_jinja(
-        self, template: str, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None
+        self,
+        template: str,
+        turns: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        settings: Mapping[str, Any],
     ) -> str:
         from jinja2 import TemplateError
 
         try:
             program = _environment().from_string(template)
             text: str = program.render(
-                messages=turns,
-                tools=list(tools) if tools else None,
-                add_generation_prompt=True,
-                **self._tokens,
+                {
+                    **settings,
+                    **self._tokens,
+                    "messages": turns,
+                    "tools": list(tools) if tools else None,
+                    "add_generation_prompt": True,
+                }
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise ChatError(

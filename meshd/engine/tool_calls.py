@@ -88,9 +88,16 @@ class ToolReader:
     """Separates one answer's text from its calls. `called`: how many calls there were."""
 
     def __init__(
-        self, form: ToolForm, names: Collection[str], answer_id: str, *, is_forced: bool = False
+        self,
+        form: ToolForm,
+        names: Collection[str],
+        answer_id: str,
+        *,
+        is_forced: bool = False,
+        is_begun: bool = False,
     ) -> None:
-        """`is_forced`: the mark that opens a call is in the prompt already."""
+        """`is_forced`: the mark that opens a call is in the prompt already. `is_begun`: so is the
+        beginning of the answer, which was text."""
         self.called = 0
         self._form = form
         self._names = frozenset(names)
@@ -99,7 +106,7 @@ class ToolReader:
         self._in_call = is_forced
         self._mark = ""
         """What of the answer opened the call at hand."""
-        self._is_at_start = True
+        self._is_at_start = not is_begun
         self._skips_space = False
 
     def feed(self, text: str) -> list[TextDelta | ToolCallDelta]:
@@ -157,8 +164,8 @@ class ToolReader:
         calls = read_calls(body)
         if calls and all(call.name in self._names for call in calls):
             for call in calls:
-                call_id = _call_id(self._answer_id, self.called)
-                events.append(ToolCallDelta(self.called, call_id, call.name, call.arguments))
+                made = call_id(self._answer_id, self.called)
+                events.append(ToolCallDelta(self.called, made, call.name, call.arguments))
                 self.called += 1
             self._skips_space, self._is_at_start = True, False
         else:
@@ -204,5 +211,6 @@ def _text_of(arguments: Any) -> str:
     return json.dumps({} if arguments is None else arguments, ensure_ascii=False)
 
 
-def _call_id(answer_id: str, index: int) -> str:
+def call_id(answer_id: str, index: int) -> str:
+    """The id of call number `index` of an answer."""
     return blake2b(f"{answer_id} {index}".encode()).hexdigest()[:CALL_ID_CHARS]

@@ -14,11 +14,12 @@ as something that another node may be able to do.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from meshd.engine.assembly import Assembler, Piece
+from meshd.engine.failures import failure_of
 from meshd.engine.template import ChatError, ChatTemplate
 from meshd.engine.tool_calls import ToolReader, form_of
 from protocol.jobs import Event, Failure, Finish, Job, TextDelta
@@ -52,9 +53,9 @@ def prepare(job: Job, model: Tokenizer, skills: frozenset[str] = NO_SKILLS) -> l
     try:
         prompt = [*_prompt(job, model), *prefix_of(job, model)]
     except ChatError as error:
-        return Failure("bad_request", str(error), elsewhere=False, param=error.param)
+        return failure_of("bad_request", str(error), elsewhere=False, param=error.param)
     if not prompt:
-        return Failure("bad_request", "the prompt is empty", elsewhere=False, param="prompt")
+        return failure_of("bad_request", "the prompt is empty", elsewhere=False, param="prompt")
     if len(prompt) >= model.context_length:
         return _too_long(len(prompt), job, model, "messages" if job.kind == "chat" else "prompt")
     return prompt
@@ -80,7 +81,7 @@ def prepare_texts(job: Job, model: Tokenizer) -> list[list[int]] | Failure:
 
 def _too_long(length: int, job: Job, model: Tokenizer, param: str) -> Failure:
     """The refusal of `length` tokens, with both numbers."""
-    return Failure(
+    return failure_of(
         "context_length_exceeded",
         f"the prompt is {length} tokens long, and {job.model} has a context of "
         f"{model.context_length} tokens here, answer included; shorten the prompt, or give "
@@ -125,7 +126,8 @@ def reader_of(job: Job, model: Tokenizer) -> ToolReader | None:
     if not tools or form is None:
         return None
     names = [tool["function"]["name"] for tool in tools]
-    return ToolReader(form, names, job.request_id, is_forced=is_forced(job))
+    begun = bool(job.prefix_text or job.prefix_tokens)
+    return ToolReader(form, names, job.request_id, is_forced=is_forced(job), is_begun=begun)
 
 
 def _prompt(job: Job, model: Tokenizer) -> list[int]:
@@ -134,9 +136,11 @@ def _prompt(job: Job, model: Tokenizer) -> list[int]:
     if job.kind != "chat":
         return model.tokenize(job.prompt or "")
     tools = tools_of(job)
-    text = model.template.render(job.messages, tools)
+    begun = begun_of(job)
+    turns = job.messages[:-1] if begun else job.messages
+    text = model.template.render(turns, tools, _settings(job))
     if not tools:
-        return model.tokenize(text)
+        return [*model.tokenize(text), *(model.continuation(begun) if begun else ())]
     form = form_of(model.template.source)
     if form is None:
         raise ChatError(
@@ -144,7 +148,29 @@ def _prompt(job: Job, model: Tokenizer) -> list[int]:
             "out 'tools', or ask a Qwen, Hermes, Llama 3 or Mistral model",
             "tools",
         )
+    if begun:
+        return [*model.tokenize(text), *model.continuation(begun)]
     return model.tokenize(text + form.opening if is_forced(job) else text)
+
+
+def begun_of(job: Job) -> str:
+    """The assistant's own last text, where the model is to go on with it. The word for that is
+    vLLM's, because adopted servers read it too."""
+    last = job.messages[-1] if job.messages else None
+    extras = job.extras if isinstance(job.extras, dict) else {}
+    if extras.get("continue_final_message") is not True or not isinstance(last, dict):
+        return ""
+    content = last.get("content")
+    return content if last.get("role") == "assistant" and isinstance(content, str) else ""
+
+
+def _settings(job: Job) -> Mapping[str, Any]:
+    """Switches of the chat template that the request sets."""
+    extras = job.extras if isinstance(job.extras, dict) else {}
+    told = extras.get("chat_template_kwargs", {})
+    if not isinstance(told, dict):
+        raise ChatError("chat_template_kwargs must be an object", "chat_template_kwargs")
+    return told
 
 
 def _refusal(job: Job, model: Tokenizer, skills: frozenset[str]) -> Failure | None:
@@ -158,7 +184,7 @@ def _refusal(job: Job, model: Tokenizer, skills: frozenset[str]) -> Failure | No
         if is_needed and skill not in skills:
             message = f"this engine cannot serve {skill.replace('_', ' ')} requests yet"
             param = "input" if skill == "embedding" else skill
-            return Failure("unsupported", message, elsewhere=True, param=param)
+            return failure_of("unsupported", message, elsewhere=True, param=param)
     if tools_of(job) and format_of(job) != "text":
         return _bad("ask for either 'tools' or a 'response_format', not both", "response_format")
     if job.top_logprobs > TOP_LOGPROBS_MAX:
@@ -187,7 +213,7 @@ def _is_function(tool: Any) -> bool:
 
 
 def _bad(message: str, param: str) -> Failure:
-    return Failure("bad_request", message, elsewhere=False, param=param)
+    return failure_of("bad_request", message, elsewhere=False, param=param)
 
 
 @dataclass(slots=True)
@@ -199,6 +225,10 @@ class Turn:
     prompt: list[int]
     context_length: int
     arrived: float
+    carried: Sequence[int] = ()
+    """The end of the prompt that is the beginning of the answer, made by another machine."""
+    said: Sequence[bytes] = ()
+    """The bytes of each of `carried`."""
     cached: int = 0
     placed: float = 0.0
     first: float = 0.0
@@ -213,7 +243,7 @@ class Turn:
     """Of the tokens whose text has not left yet, where they were asked for."""
 
     def __post_init__(self) -> None:
-        self.assembler = Assembler(self.job.stop)
+        self.assembler = Assembler(self.job.stop, self.said)
 
     def token(
         self, token: int, piece: bytes, *, is_end: bool, now: float, logprob: Any = None
@@ -268,6 +298,7 @@ class Turn:
             prompt_s=max(0.0, first - self.placed),
             generation_s=max(0.0, now - first),
             queue_s=max(0.0, self.placed - self.arrived),
+            stop=self.assembler.stop,
         )
 
     def _is_full(self) -> bool:

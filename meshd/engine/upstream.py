@@ -21,6 +21,7 @@ import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,11 +30,19 @@ import msgspec
 
 from meshd.core.ports import Batch, EngineError, EventStream
 from meshd.core.stats import SpeedMeter
+from meshd.engine import raw
+from meshd.engine.failures import failure_of
 from meshd.engine.http1 import HttpError
 from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
 from meshd.engine.listing import Listed, read_listing, unlisted
 from meshd.engine.openai_answer import AnswerStream, PlainAnswer
-from meshd.engine.openai_wire import failure_of_status, request_body, request_path
+from meshd.engine.openai_vectors import VectorAnswer, vectors_body
+from meshd.engine.openai_wire import (
+    STATUS_CODES,
+    failure_of_status,
+    request_body,
+    request_path,
+)
 from protocol.jobs import Failure, Finish, Job
 from protocol.load import ModelLoad, ModelRecord
 
@@ -80,10 +89,12 @@ class UpstreamEngine:
         lister: Lister | None = None,
         refresh_s: float = REFRESH_S,
         is_expected: bool = True,
+        can: Sequence[str] = (),
     ) -> None:
         """`slots` is how many jobs the server is believed to run at once; it queues itself. `key`
         goes to that server alone. `lister` is for servers that tell more than OpenAI's list;
-        `is_expected` False: that nobody is there is not worth a word."""
+        `is_expected` False: that nobody is there is not worth a word. `can` are the capabilities of
+        its models, where the owner knows better than the server tells."""
         self.name = name or f"upstream {url}"
         self._client = HttpClient(url, key)
         self._lister = lister
@@ -92,6 +103,7 @@ class UpstreamEngine:
         self._bases = _candidate_bases(urlsplit(url).path)
         self._base = self._bases[0]
         self._only = model
+        self._can = tuple(can)
         self._slots = slots
         self._owner: asyncio.Task[None] | None = None
         self._listed: dict[str, Listed] = {}
@@ -153,16 +165,15 @@ class UpstreamEngine:
         if refusal is not None:
             yield [refusal]
             return
-        body = request_body(job, self._listed[model_id].served_name or model_id)
         self._in_flight[model_id] += 1
         exchange = None
         try:
             began = monotonic()
-            exchange = await self._client.request("POST", self._base + request_path(job), body)
-            if exchange.status != 200:
+            exchange = await self._ask_for(job, self._listed[model_id].served_name or model_id)
+            if _is_refusal(job, exchange.status):
                 yield [await _refused(exchange)]
                 return
-            answer = _reader(exchange)(job, began)
+            answer = _reader(job, exchange, began)
             begun = False
             while not answer.is_over:
                 received = await exchange.read()
@@ -179,21 +190,30 @@ class UpstreamEngine:
             if exchange is not None:
                 exchange.end()
 
+    async def _ask_for(self, job: Job, served_name: str) -> Exchange:
+        """Send the job's request. Raises ConnectionFailed and HttpError."""
+        if job.raw is not None:
+            body = raw.body_for(job.raw, served_name)
+            path = self._base.removesuffix("/v1") + job.raw.path
+            return await self._client.request("POST", path, body, job.raw.content_type)
+        make = vectors_body if job.kind == "embedding" else request_body
+        path = self._base + request_path(job)
+        return await self._client.request("POST", path, make(job, served_name))
+
     def _refusal(self, job: Job, model_id: str) -> Failure | None:
         listed = self._listed.get(model_id)
         if listed is None:
             because = f" ({self._trouble})" if self._trouble else ""
-            return Failure(
+            return failure_of(
                 "model_not_found",
                 f"{self.name} has no model {job.model!r}{because}",
                 elsewhere=True,
             )
-        if job.kind == "embedding":
-            return Failure(
-                "unsupported", "embeddings are not passed on to adopted servers yet", elsewhere=True
-            )
-        if job.prefix_text or job.prefix_tokens:
-            return Failure(
+        if job.kind == "raw":
+            return raw.refusal_of(job.raw)
+        is_text = job.kind == "completion" and job.prompt is not None
+        if (job.prefix_text or job.prefix_tokens) and not (is_text and job.prefix_text):
+            return failure_of(
                 "unsupported",
                 f"{self.name} cannot carry on an answer that another machine began",
                 elsewhere=True,
@@ -208,8 +228,8 @@ class UpstreamEngine:
     def _failure(self, error: Exception, *, answered: bool) -> Failure:
         if answered or isinstance(error, HttpError):
             broke = f"{self.name} broke its answer off: {error}"
-            return Failure("engine_failed", broke, elsewhere=True)
-        return Failure(
+            return failure_of("engine_failed", broke, elsewhere=True)
+        return failure_of(
             "unreachable",
             f"{self.name} cannot be reached ({error}); is the server running?",
             elsewhere=True,
@@ -293,6 +313,11 @@ class UpstreamEngine:
         if self._only and not trouble:
             named = [each for each in listed if each.record.model_id == self._only]
             listed = named or [unlisted(self._only, self.name)]
+        if self._can:
+            listed = [
+                replace(each, record=replace(each.record, capabilities=self._can))
+                for each in listed
+            ]
         self._listed = {each.record.model_id: each for each in listed}
         self._aliases = {
             alias: each.record.model_id for each in listed for alias in each.record.aliases
@@ -338,7 +363,22 @@ async def _refused(exchange: Exchange) -> Failure:
     return failure_of_status(exchange.status, body, exchange.header("retry-after"))
 
 
-def _reader(exchange: Exchange) -> type[AnswerStream | PlainAnswer]:
+def _is_refusal(job: Job, status: int) -> bool:
+    """Is this answer no answer? A raw one is, with most statuses; what only the server can say of
+    a request is for the one who made it."""
+    if job.kind == "raw":
+        return status >= 500 or status in STATUS_CODES
+    return status != 200
+
+
+Reader = AnswerStream | PlainAnswer | VectorAnswer | raw.RawAnswer
+
+
+def _reader(job: Job, exchange: Exchange, began: float) -> Reader:
     """By what the server sends, not by what was asked: some answer a stream in one piece."""
     kind = exchange.header("content-type")
-    return AnswerStream if kind.startswith("text/event-stream") else PlainAnswer
+    if job.kind == "raw":
+        return raw.RawAnswer(exchange.status, kind, began)
+    if job.kind == "embedding":
+        return VectorAnswer(job, began)
+    return (AnswerStream if kind.startswith("text/event-stream") else PlainAnswer)(job, began)

@@ -20,6 +20,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from meshd.engine import frames
+from meshd.engine.failures import failure_of
 from meshd.engine.intake import open_turn
 from meshd.engine.line import Line, open_line
 from meshd.engine.scheduler import Placement, Row, Scheduler
@@ -96,7 +97,7 @@ class Worker:
         try:
             job = frames.read_job(fields)
         except ProtocolError as error:
-            failure = Failure("bad_request", f"the job is malformed: {error}", elsewhere=False)
+            failure = failure_of("bad_request", f"the job is malformed: {error}", elsewhere=False)
             self._out.append((key, [failure]))
             return
         accept = self._accept_texts if job.kind == "embedding" else self._accept_turn
@@ -125,7 +126,7 @@ class Worker:
         try:
             self._embeddings.append(self._model.embed(key, texts))
         except EmbeddingError as error:
-            return Failure("engine_failed", str(error), elsewhere=True)
+            return failure_of("engine_failed", str(error), elsewhere=True)
         return None
 
     def _embed(self) -> None:
@@ -137,7 +138,7 @@ class Worker:
         try:
             events = job.step()
         except EmbeddingError as error:
-            events, job.is_over = [Failure("engine_failed", str(error), elsewhere=True)], True
+            events, job.is_over = [failure_of("engine_failed", str(error), elsewhere=True)], True
         finally:
             self._line.busy_since = 0.0
         if events:
@@ -156,7 +157,7 @@ class Worker:
         turn.placed = time.monotonic()
         extras = turn.job.extras if isinstance(turn.job.extras, dict) else {}
         turn.sampler = self._model.sampler(
-            turn.job.sampling, ignore_end=extras.get("ignore_eos") is True
+            turn.job.sampling, turn.carried, ignore_end=extras.get("ignore_eos") is True
         )
         self._running[slot] = turn
 
@@ -214,7 +215,7 @@ class Worker:
 
     def _abandon(self, why: str) -> None:
         """A pass failed: what the sequences hold is unknown, and nobody's answer can go on here."""
-        failure = Failure(
+        failure = failure_of(
             "engine_failed", f"llama.cpp failed in the middle of an answer: {why}", elsewhere=True
         )
         for turn in list(self._running.values()):

@@ -11,9 +11,8 @@ and must return at once.
 
 What arrives is checked from the outside in: proven sender (transport), frame (codec), our mesh
 label, and the envelope's sender held against the proven one. What fails is counted and dropped; a
-stranger cannot make this node say anything. A fault of our own, while one frame or letter is
-handled, costs that frame or letter: it is counted and said once, and the loop goes on. `alive` and
-`last_turn_at` are for a watchdog.
+stranger cannot make this node say anything. A fault of our own costs the frame or letter in hand:
+it is counted and said once, and the loop goes on. `alive` and `last_turn_at` are for a watchdog.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -92,7 +91,7 @@ class ControlPlane:
         context: zmq.Context[zmq.Socket[bytes]],
         gatekeeper: Gatekeeper,
         state_dir: Path,
-        on_view: Callable[[MeshView], object] | None = None,
+        on_view: Callable[[MeshView], object] = lambda _: None,
         on_notice: Callable[[Notice], object] = lambda _: None,
         endpoints: Callable[[], tuple[Endpoint, ...]] | None = None,
         admit: Callable[[bytes], bool] = lambda _: True,
@@ -148,9 +147,10 @@ class ControlPlane:
         self._thread = threading.Thread(target=self._run, name="meshd-mesh", daemon=True)
         self._thread.start()
 
-    def report(self, load: LoadRecord) -> None:
-        """This node's load, whenever it changes. Thread-safe, like all that follow."""
-        self._post("report", lambda now: self._driven.report(load, now))
+    def report(self, load: LoadRecord, *, news: bool = True) -> None:
+        """This node's load; no `news` wait for the next turn. Thread-safe, like all that follow."""
+        post = self._post if news else self._mailbox.post
+        post("report", lambda now: self._driven.report(load, now))
 
     def announce(self, capacity: CapacityRecord) -> None:
         """This node's capacity, because it changed."""
@@ -163,6 +163,10 @@ class ControlPlane:
     def rekey(self, mesh_key: MeshKey) -> None:
         """The mesh has another key from now on, or this node is in another mesh."""
         self._post("rekey", lambda _: self._rekeyed(mesh_key))
+
+    def evict(self, node_ids: Collection[str]) -> None:
+        """Exactly these nodes are shut out of the mesh from now on."""
+        self._post("evict", lambda now: self._driven.evict(node_ids, now))
 
     def reread_addresses(self) -> None:
         """The network may have changed: ask `endpoints` now."""
@@ -187,8 +191,7 @@ class ControlPlane:
 
     def relay_heard(self, node_id: str) -> None:
         """A peer's relay answered: it lives. Cheap; wakes nobody."""
-        subject = ("relay", node_id)
-        self._mailbox.post(subject, lambda now: self._driven.relay_heard(node_id, now))
+        self._mailbox.post(("relay", node_id), lambda now: self._driven.relay_heard(node_id, now))
 
     def relay_failed(self, node_id: str, cause: str) -> None:
         """A peer's relay could not be reached or broke."""
@@ -296,7 +299,8 @@ class ControlPlane:
         if not truly_named(message):
             self._counters["forged_key"] += 1
             return ()
-        if self._own_voice(envelope) and arrived.link is None:
+        own_voice = (envelope.sender, envelope.boot_id) == (self._identity.node_id, self._boot_id)
+        if own_voice and arrived.link is None:
             # We have dialled ourselves. Only a frame that comes back over the link tells which
             # link that is, so this one is sent back where it came from.
             self._transport.send(envelope.sender, None, arrived.frame)
@@ -309,9 +313,6 @@ class ControlPlane:
         self._label = mesh_key.label
         self._transport.rekey(mesh_key)
         return ()
-
-    def _own_voice(self, envelope: Envelope) -> bool:
-        return (envelope.sender, envelope.boot_id) == (self._identity.node_id, self._boot_id)
 
     def _attempt(self, doing: str, ask: Letter) -> None:
         """Ask something of the machine and carry out its effects; a fault costs this much only."""
@@ -352,8 +353,7 @@ class ControlPlane:
     def _publish(self, now: float) -> None:
         self._view_changed = False
         self.view = self._driven.view()
-        if self._on_view is not None:
-            self._on_view(self.view)
+        self._on_view(self.view)
         self._attempt("remembering peers", self._keep_remembered)
 
     def _offer_remembered(self, now: float) -> Sequence[Effect]:

@@ -7,7 +7,7 @@ every call returns effects to be carried out in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from meshd.core.effects import Effect
@@ -47,6 +47,8 @@ class Machine(Protocol):
     def report(self, load: LoadRecord, now: float) -> Sequence[Effect]: ...
 
     def announce(self, capacity: CapacityRecord, now: float) -> Sequence[Effect]: ...
+
+    def evict(self, node_ids: Collection[str], now: float) -> Sequence[Effect]: ...
 
     def readdress(self, endpoints: tuple[Endpoint, ...], now: float) -> Sequence[Effect]: ...
 

@@ -19,8 +19,10 @@ import zmq
 from meshd.address import format_host_port
 from meshd.config import Settings
 from meshd.core.effects import Notice
+from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.machine import Membership, Myself
 from meshd.core.membership.member import Member, MeshView
+from meshd.core.membership.pulse import load_changed
 from meshd.core.ports import EventStream
 from meshd.net.circle import Circle
 from meshd.net.control import ControlPlane
@@ -33,7 +35,7 @@ from meshd.net.trust import Identity, MeshKey, load_identity, own_mesh_key, read
 from meshd.net.vault import Vault
 from meshd.net.warden import ANSWER_WAIT_S
 from protocol.jobs import Job
-from protocol.load import CapacityRecord, LoadRecord
+from protocol.load import CapacityRecord, LoadRecord, ModelLoad
 from protocol.messages import Endpoint
 from protocol.pairing import Sponsor
 from protocol.service import NodeAdvert
@@ -41,6 +43,9 @@ from protocol.trust import TrustRecord
 
 LEAVE_WAIT_S = 0.5
 """How long a leaving node waits for its farewell to be sent."""
+
+LOAD_CHANGE_RATIO = MembershipConfig().load_change_ratio
+"""Readings that differ by less need not wake the mesh thread, which would not send them."""
 
 SOCKETS_MAX = 4_096
 """ZeroMQ sockets of one node: a link takes three, a relay peer two; libzmq's own limit is 1,023."""
@@ -67,6 +72,7 @@ class MeshNet:
         self.relay: Relay
         self.circle: Circle
         self._opened = False
+        self._reported: LoadRecord | None = None
 
     def open(
         self,
@@ -74,10 +80,11 @@ class MeshNet:
         *,
         answer: Callable[[str, Job], EventStream],
         on_view: Callable[[MeshView], None],
+        load_of: Callable[[str], ModelLoad | None],
     ) -> None:
         """Bind both sockets. Raises BindError."""
         self.circle = self._made_circle()
-        self.relay = self._made_relay(answer)
+        self.relay = self._made_relay(answer, load_of)
         self.control = self._made_control(on_view)
         self.relay.bind()
         self.control.bind()
@@ -90,6 +97,7 @@ class MeshNet:
             self.endpoints(),
         )
         self.control.start(membership(myself, time.monotonic()))
+        self.control.evict(self._vault.state.revoked)
 
     def _made_circle(self) -> Circle:
         mesh_port = self._settings.mesh_port
@@ -106,7 +114,11 @@ class MeshNet:
             on_notice=self._on_notice,
         )
 
-    def _made_relay(self, answer: Callable[[str, Job], EventStream]) -> Relay:
+    def _made_relay(
+        self,
+        answer: Callable[[str, Job], EventStream],
+        load_of: Callable[[str], ModelLoad | None],
+    ) -> Relay:
         return Relay(
             self.identity,
             self.label,
@@ -118,6 +130,7 @@ class MeshNet:
             admit=self.circle.admits_to_relay,
             answer=answer,
             on_trust=self.circle.warden.answer,
+            load_of=load_of,
         )
 
     def _made_control(self, on_view: Callable[[MeshView], None]) -> ControlPlane:
@@ -173,14 +186,26 @@ class MeshNet:
         return self._vault.mesh_key.label
 
     @property
+    def secret(self) -> bytes:
+        """What the members have in common, for hashes that they agree on and nobody can undo."""
+        return self._vault.mesh_key.secret
+
+    @property
     def view(self) -> MeshView:
         """Everybody this node knows now."""
         return self.control.view
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the mesh thread last turned: below a second while it is well."""
+        return time.monotonic() - self.control.last_turn_at
+
     def report(self, load: LoadRecord) -> None:
-        """Tell the mesh this node's load."""
+        """Tell the mesh this node's load. Readings that only differ by noise wake nobody."""
         if self._opened:
-            self.control.report(load)
+            news = self._reported is None or load_changed(self._reported, load, LOAD_CHANGE_RATIO)
+            self._reported = load
+            self.control.report(load, news=news)
 
     def announce(self, capacity: CapacityRecord) -> None:
         """Tell the mesh this node's capacity, because it changed."""
@@ -208,6 +233,7 @@ class MeshNet:
     def new_mesh(self, key: MeshKey, sponsors: Collection[Sponsor]) -> None:
         """See `meshd.net.circle.Sockets`."""
         self.control.rekey(key)
+        self.control.evict(self._vault.state.revoked)
         self.relay.relabel(key.label)
         self.advertise_door(0)
         for sponsor in sponsors:
@@ -218,6 +244,7 @@ class MeshNet:
     def shut_out(self, node_id: str) -> None:
         """See `meshd.net.circle.Sockets`."""
         self.relay.shut_out(node_id)
+        self.control.evict(self._vault.state.revoked)
 
     async def sync(self, member: Member, state: TrustRecord) -> TrustRecord:
         """See `meshd.net.circle.Sockets`."""

@@ -37,6 +37,7 @@ class Scripted:
     def __init__(self, batches: Sequence[Batch | None] = HELLO, refusal: Failure | None = None):
         self.batches = batches
         self.refusal = refusal
+        self.late_refusal: Failure | None = None
         self.jobs: list[Job] = []
         self.go = asyncio.Event()
         self.asked = asyncio.Event()
@@ -59,6 +60,8 @@ class Scripted:
                 await self.go.wait()
             finally:
                 self.closed.set()
+        if self.late_refusal is not None:
+            raise RequestFailed(self.late_refusal, head)
         return Answer(head, self._events())
 
     async def _events(self):

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from meshd.api.answers import Answers, Stream
+from meshd.api.dialect import Asker
 from meshd.api.errors import ApiError
 from meshd.api.paths import Found, Route
-from meshd.api.replies import Reply
 from protocol.jobs import Failure, TextDelta, Vector
 from tests.api.scripted import CHAT, DONE, Scripted, chat
 
@@ -19,7 +19,13 @@ def answers(gateway):
 
 
 async def ask(gateway, route, body=b"", model="", session=""):
-    return await answers(gateway).answer(Found(route, model), body, "r1", session)
+    return await answers(gateway).answer(Found(route, model), body, Asker("r1", session))
+
+
+async def refusal(gateway, route, body=b""):
+    with pytest.raises(ApiError) as caught:
+        await ask(gateway, route, body)
+    return caught.value
 
 
 async def test_a_chat_is_one_reply():
@@ -46,10 +52,10 @@ async def test_a_stream_begins_with_its_first_batch():
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_refusal_is_a_status_in_either_mode(stream):
     """With who refused, and when to come back."""
-    reply = await ask(Scripted(refusal=FULL), Route.CHAT, chat(stream=stream))
-    assert reply.status == 503
-    assert "x-mesh-node: attic" in reply.lines
-    assert "retry-after: 4" in reply.lines
+    error = await refusal(Scripted(refusal=FULL), Route.CHAT, chat(stream=stream))
+    assert error.status == 503
+    assert "x-mesh-node: attic" in error.lines
+    assert error.headers == (("retry-after", "4"),)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -57,16 +63,16 @@ async def test_a_refusal_is_a_status_in_either_mode(stream):
 async def test_an_answer_that_fails_at_once_is_a_status(stream, batches, status):
     """Before the first byte there is still time to say it properly."""
     gateway = Scripted(batches)
-    reply = await ask(gateway, Route.CHAT, chat(stream=stream))
-    assert isinstance(reply, Reply)
-    assert reply.status == status
+    error = await refusal(gateway, Route.CHAT, chat(stream=stream))
+    assert error.status == status
+    assert "x-mesh-node: attic" in error.lines
     assert gateway.closed.is_set()
 
 
 async def test_a_whole_answer_that_fails_late_closes_its_events():
     """The slot is free when the error is written."""
     gateway = Scripted([[TextDelta("a")], [FULL], [DONE]])
-    assert (await ask(gateway, Route.CHAT, chat())).status == 503
+    assert (await refusal(gateway, Route.CHAT, chat())).status == 503
     assert gateway.closed.is_set()
 
 
@@ -121,8 +127,7 @@ async def test_texts_become_vectors():
 async def test_embeddings_that_fail_late_are_a_status():
     """Their events are closed all the same."""
     gateway = Scripted([[FULL]])
-    reply = await ask(gateway, Route.EMBEDDING, b'{"model":"tiny","input":"a"}')
-    assert reply.status == 503
+    assert (await refusal(gateway, Route.EMBEDDING, b'{"model":"tiny","input":"a"}')).status == 503
     assert gateway.closed.is_set()
 
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshd.api.answers import Answers, Stream
+from meshd.api.dialect import Asker
 from meshd.api.errors import ApiError
 from meshd.api.paths import Found, Route
 from protocol.codec import encode_job
@@ -61,7 +62,7 @@ async def outcome(route, body):
     """200, or the status of the error; every job that was made can cross the relay."""
     gateway = Scripted()
     try:
-        result = await Answers(gateway, "", lambda: 0.0).answer(Found(route), body, "r", "")
+        result = await Answers(gateway, "", lambda: 0.0).answer(Found(route), body, Asker("r"))
     except ApiError as error:
         return error.status if error.object()["error"].keys() == KEYS else 500
     if isinstance(result, Stream):

@@ -4,9 +4,13 @@ import json
 
 import pytest
 
-from meshd.api.completions import CompletionAnswer, CompletionStream
+from meshd.api.choices import Part
+from meshd.api.completions import COMPLETION, CompletionAnswer, CompletionStream
+from meshd.api.dialect import Asker, Opening
 from meshd.api.errors import ApiError
-from protocol.jobs import Failure, ReasoningDelta, TextDelta, Vector
+from meshd.api.prompts import read_completion
+from meshd.core.ports import AnswerHead
+from protocol.jobs import Failure, Queued, ReasoningDelta, TextDelta, Vector
 from tests.api.scripted import DONE, events
 
 IDENTITY = ("cmpl-1", 1_700_000_000, "tiny")
@@ -112,3 +116,49 @@ def test_an_answer_that_fails_or_never_ends_is_an_error(batch):
     with pytest.raises(ApiError) as caught:
         whole(batch)
     assert caught.value.status == 502
+
+
+def test_an_echo_comes_first():
+    """Once, before the answer, whole or streamed."""
+    encoder = CompletionStream(*IDENTITY, echo="Once")
+    waiting = encoder.encode([Queued(1, 2.0)])
+    first, *_ = events(encoder.encode([TextDelta(" upon"), DONE]))
+    answer = CompletionAnswer(*IDENTITY, echo="Once")
+    answer.add([TextDelta(" upon"), DONE])
+    assert waiting == b": queued position=1 wait_s=2.0\n\n"
+    assert first["choices"][0]["text"] == "Once"
+    assert json.loads(answer.body())["choices"][0]["text"] == "Once upon"
+
+
+def opening():
+    head = AnswerHead("r1", "attic", "ab", "tiny", 1, "only", 0, 0)
+    return Opening("r1", 1_700_000_000.9, head)
+
+
+@pytest.mark.parametrize(("echo", "text"), [(True, "Once upon"), (False, " upon")])
+def test_a_request_is_printed_as_it_was_asked(echo, text):
+    """Id and time are the opening's."""
+    asked = read_completion({"model": "m", "prompt": "Once", "echo": echo}, Asker("r1"))
+    whole = COMPLETION.whole(asked, opening())
+    whole.add([TextDelta(" upon"), DONE])
+    answer = json.loads(whole.body())
+    assert (answer["id"], answer["created"]) == ("cmpl-r1", 1_700_000_000)
+    assert answer["choices"][0]["text"] == text
+
+
+def test_prompts_are_printed_side_by_side():
+    """Each with its number, and one last word for all."""
+    body = {"model": "m", "prompt": ["a", "b"], "echo": True, "stream": True}
+    asked = read_completion(body, Asker("r1"))
+    encoder = COMPLETION.stream(asked, opening())
+    data = encoder.encode([Part(1, [TextDelta("!"), DONE])]) + encoder.encode([Part(0, [DONE])])
+    *chunks, done = events(data)
+    choices = [piece["choices"][0] for piece in chunks]
+    assert [(each["index"], each["text"]) for each in choices] == [
+        (1, "b"),
+        (1, "!"),
+        (1, ""),
+        (0, "a"),
+        (0, ""),
+    ]
+    assert done == "[DONE]"

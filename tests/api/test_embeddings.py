@@ -6,6 +6,7 @@ from base64 import b64encode
 
 import pytest
 
+from meshd.api.dialect import Asker
 from meshd.api.embeddings import INPUTS_MAX, EmbeddingAnswer, read_embedding
 from meshd.api.errors import ApiError
 from protocol import limits
@@ -17,7 +18,7 @@ DONE = Finish("stop", 7, 0)
 
 def read(**body):
     """The request of this body for the model tiny."""
-    return read_embedding({"model": "tiny", **body}, "r1", "s1")
+    return read_embedding({"model": "tiny", **body}, Asker("r1", "s1", "me"))
 
 
 @pytest.mark.parametrize(

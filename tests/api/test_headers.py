@@ -2,7 +2,15 @@
 
 import pytest
 
-from meshd.api.headers import answer_lines, api_key, safe, sane_request_id, session_hint
+from meshd.api.errors import ApiError
+from meshd.api.headers import (
+    answer_lines,
+    api_key,
+    priority_wish,
+    safe,
+    sane_request_id,
+    session_hint,
+)
 from meshd.core.ports import AnswerHead
 
 
@@ -81,3 +89,22 @@ def test_an_emulated_answer_is_labelled():
     """Nobody takes numbers for a model."""
     head = AnswerHead("r", "attic", "ab", "tiny", 1, "only", 0, 0, emulated=True)
     assert answer_lines(head).endswith("x-mesh-emulated: true\r\n")
+
+
+@pytest.mark.parametrize(
+    ("headers", "wish"),
+    [
+        ({}, "interactive"),
+        ({"x-mesh-priority": "batch"}, "batch"),
+        ({"x-mesh-priority": "interactive"}, "interactive"),
+    ],
+)
+def test_a_request_may_say_that_it_can_wait(headers, wish):
+    """Nobody has to."""
+    assert priority_wish(headers) == wish
+
+
+def test_an_unknown_wish_is_refused_with_those_there_are():
+    """A misspelt `batch` would quietly stand in everybody's way."""
+    with pytest.raises(ApiError, match="interactive or batch"):
+        priority_wish({"x-mesh-priority": "Batch"})

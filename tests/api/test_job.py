@@ -1,26 +1,27 @@
-"""OpenAI's request bodies to one Job."""
+"""What OpenAI's bodies share, read through chat, which has all of it."""
 
 import pytest
 
+from meshd.api.chat import read_chat
+from meshd.api.dialect import Asker
 from meshd.api.errors import ApiError
-from meshd.api.job import chat, completion, session_key
-from protocol.codec import decode_job, encode_job
+from meshd.api.job import further, numbered_id, session_key
 from protocol.jobs import Sampling
 from tests.api.scripted import CHAT, USER
 
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
-TEXT = {"model": "tiny", "prompt": "Once"}
+
+def ask(header="", priority="interactive", **fields):
+    return read_chat(CHAT | fields, Asker("r1", header, "me", priority))
 
 
 def read(**fields):
-    return chat(CHAT | fields, "r1").job
+    return ask(**fields).job
 
 
 def test_the_smallest_chat():
     """Everything that was not said is left to the engine."""
-    job = chat(CHAT, "r1").job
-    assert (job.request_id, job.kind, job.model) == ("r1", "chat", "tiny")
+    job = read()
+    assert (job.request_id, job.kind, job.model, job.person) == ("r1", "chat", "tiny", "me")
     assert job.messages == tuple(USER)
     assert job.sampling == Sampling()
     assert (job.max_tokens, job.stop, job.stream, job.extras) == (None, (), False, None)
@@ -83,37 +84,9 @@ def test_what_nobody_here_knows_travels_on():
 def test_usage_is_included_only_where_a_stream_asks():
     """A whole answer has it anyway."""
     options = {"stream_options": {"include_usage": True}}
-    assert chat(CHAT | options | {"stream": True}, "r").include_usage
-    assert not chat(CHAT | options, "r").include_usage
-    assert not chat(CHAT | {"stream": True}, "r").include_usage
-
-
-def test_tools_and_formats_are_passed_on():
-    """The engine makes grammars of them."""
-    job = read(
-        tools=[TOOL], tool_choice="required", response_format=SCHEMA, logprobs=True, top_logprobs=3
-    )
-    assert (job.tools, job.tool_choice, job.response_format) == ([TOOL], "required", SCHEMA)
-    assert (job.logprobs, job.top_logprobs) == (True, 3)
-
-
-@pytest.mark.parametrize(
-    ("fields", "name"),
-    [
-        ({"tools": []}, "tools"),
-        ({"tools": [], "tool_choice": "auto"}, "tool_choice"),
-        ({"response_format": {"type": "text"}}, "response_format"),
-    ],
-)
-def test_what_clients_send_and_do_not_mean_is_nothing(fields, name):
-    """LangChain sends empty tools, others the default format."""
-    assert getattr(read(**fields), name) is None
-
-
-def test_a_named_tool_is_a_choice():
-    """instructor's default mode."""
-    choice = {"type": "function", "function": {"name": "f"}}
-    assert read(tools=[TOOL], tool_choice=choice).tool_choice == choice
+    assert ask(**options, stream=True).include_usage
+    assert not ask(**options).include_usage
+    assert not ask(stream=True).include_usage
 
 
 @pytest.mark.parametrize(
@@ -127,7 +100,7 @@ def test_a_named_tool_is_a_choice():
 )
 def test_the_most_telling_hint_names_the_session(fields, header, session):
     """A cache key is about this conversation, a user about all of one person's."""
-    assert chat(CHAT | fields, "r", header).job.session == session
+    assert ask(header, **fields).job.session == session
 
 
 def test_a_long_session_hint_is_hashed():
@@ -143,7 +116,6 @@ BAD = [
     ({"model": ""}, "model", "GET /v1/models"),
     ({"model": 5}, "model", "must be a string"),
     ({"model": "x" * 257}, "model", "at most 256"),
-    ({"messages": None}, "messages", "missing"),
     ({"temperature": 2.1}, "temperature", "0 to 2"),
     ({"temperature": "hot"}, "temperature", "must be a number"),
     ({"top_p": -0.1}, "top_p", "0 to 1"),
@@ -151,7 +123,8 @@ BAD = [
     ({"max_completion_tokens": 0}, "max_completion_tokens", "at least 1"),
     ({"max_tokens": 1.5}, "max_tokens", "an integer"),
     ({"max_tokens": 2**40}, "max_tokens", "it must be"),
-    ({"n": 2}, "n", "Send 2 requests"),
+    ({"n": 129}, "n", "it must be"),
+    ({"service_tier": "gold"}, "service_tier", "auto, default"),
     ({"n": 0}, "n", "it must be"),
     ({"stream": "yes"}, "stream", "true or false"),
     ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage", "true or false"),
@@ -164,28 +137,7 @@ BAD = [
     ({"logit_bias": {"1": 101}}, "logit_bias.1", "-100 to 100"),
     ({"logit_bias": {"9" * 30: 1}}, "logit_bias", "keys must be token ids"),
     ({"logit_bias": {str(n): 1 for n in range(1025)}}, "logit_bias", "1025 entries"),
-    ({"top_logprobs": 2}, "top_logprobs", "needs 'logprobs': true"),
-    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "0 to 20"),
-    ({"tools": {}}, "tools", "an array"),
-    ({"tools": ["f"]}, "tools[0]", "an object with 'type'"),
-    ({"tools": [{"type": "web_search"}]}, "tools[0]", "an object with 'type'"),
-    ({"tools": [{"function": {}}]}, "tools[0].function.name", "Every tool needs a name"),
-    (
-        {"tools": [{"function": {"name": "f", "parameters": "x"}}]},
-        "tools[0].function.parameters",
-        "an object",
-    ),
-    ({"tool_choice": "required"}, "tool_choice", "'tools' is empty"),
-    ({"tools": [TOOL], "tool_choice": "always"}, "tool_choice", "must be auto, none, required"),
-    ({"tools": [TOOL], "tool_choice": {"function": "f"}}, "tool_choice", "looks like"),
-    ({"tools": [TOOL], "tool_choice": 5}, "tool_choice", "a string or an object"),
-    ({"response_format": "json"}, "response_format", "an object"),
-    ({"response_format": {"type": "xml"}}, "response_format.type", "json_schema"),
-    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "'schema'"),
-    ({"functions": []}, "functions", "Use 'tools'"),
-    ({"function_call": "auto"}, "function_call", "Use 'tools'"),
     ({"user": 5}, "user", "must be a string"),
-    ({"metadata": {"big": 2**70}}, None, "64 bits"),
 ]
 
 
@@ -199,74 +151,46 @@ def test_a_bad_field_is_refused_by_name(fields, param, words):
     assert words in caught.value.message
 
 
-@pytest.mark.parametrize("prompt", ["Once", ["Once"]])
-def test_a_completion_of_text(prompt):
-    """One prompt may also come as an array of one."""
-    job = completion(TEXT | {"prompt": prompt, "logprobs": 2}, "r1").job
-    assert (job.kind, job.prompt, job.prompt_tokens) == ("completion", "Once", None)
-    assert (job.logprobs, job.top_logprobs) == (True, 2)
-
-
-@pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2, 3]]])
-def test_a_completion_of_token_ids(prompt):
-    """As evaluation tools send them."""
-    job = completion(TEXT | {"prompt": prompt}, "r1").job
-    assert (job.prompt, job.prompt_tokens) == (None, (1, 2, 3))
-
-
-def test_a_long_prompt_of_token_ids_is_not_a_long_list():
-    """Token ids cross the relay packed, so the bound on lists is not theirs."""
-    assert len(completion(TEXT | {"prompt": [7] * 20_000}, "r").job.prompt_tokens) == 20_000
-
-
-def test_zero_logprobs_are_still_logprobs():
-    """The older API asks for the chosen token alone with 0."""
-    job = completion(TEXT | {"logprobs": 0}, "r1").job
-    assert (job.logprobs, job.top_logprobs) == (True, 0)
-
-
-BAD_COMPLETIONS = [
-    ({"prompt": None}, "prompt", "missing"),
-    ({"prompt": ""}, "prompt", "empty"),
-    ({"prompt": []}, "prompt", "empty"),
-    ({"prompt": 5}, "prompt", "must be a string"),
-    ({"prompt": ["a", "b"]}, "prompt", "Send 2 requests"),
-    ({"prompt": [[1], [2], [3]]}, "prompt", "Send 3 requests"),
-    ({"prompt": [1, "a"]}, "prompt", "token ids only"),
-    ({"prompt": [1, -2]}, "prompt", "token ids only"),
-    ({"prompt": [1, True]}, "prompt", "token ids only"),
-    ({"prompt": [1] * 1_048_577}, "prompt", "at most 1048576"),
-    ({"echo": True}, "echo", "Prepend the prompt"),
-    ({"suffix": "end"}, "suffix", "fill-in-the-middle"),
-    ({"best_of": 2}, "best_of", "Send several requests"),
-    ({"extra": {"big": 2**70}}, None, "64 bits"),
-]
-
-
-@pytest.mark.parametrize(("fields", "param", "words"), BAD_COMPLETIONS)
-def test_a_bad_completion_is_refused_by_name(fields, param, words):
-    """What is known and not served is refused, never ignored."""
-    with pytest.raises(ApiError) as caught:
-        completion(TEXT | fields, "r")
-    assert caught.value.param == param
-    assert words in caught.value.message
-
-
 @pytest.mark.parametrize(
-    "job",
+    ("header", "tier", "priority"),
     [
-        read(
-            tools=[TOOL],
-            tool_choice="auto",
-            response_format=SCHEMA,
-            logit_bias={"1": 2},
-            stop="x",
-            seed=2**64 - 1,
-            grammar="root ::= x",
-        ),
-        completion(TEXT | {"prompt": [1, 2]}, "r").job,
+        ("interactive", "auto", "interactive"),
+        ("interactive", None, "interactive"),
+        ("interactive", "flex", "batch"),
+        ("interactive", "batch", "batch"),
+        ("batch", "priority", "batch"),
+        ("batch", None, "batch"),
     ],
 )
-def test_every_job_made_here_crosses_the_relay(job):
-    """What is accepted at the door is never refused on the way."""
-    assert decode_job(encode_job(job)) == job
+def test_what_may_wait_says_so(header, tier, priority):
+    """By header or by tier; no tier takes back what the header gave away."""
+    assert read(priority=header, service_tier=tier).priority == priority
+
+
+def test_what_names_or_bills_does_not_travel():
+    """No engine needs it, and it may tell who asks."""
+    fields = {
+        "metadata": {"a": "b"},
+        "store": True,
+        "safety_identifier": "u-1",
+        "user": "ann",
+        "prediction": {"type": "content", "content": "x"},
+        "prompt_cache_retention": "24h",
+    }
+    assert read(**fields).extras is None
+
+
+def test_every_choice_has_its_own_id_and_seed():
+    """Equal seeds would give equal answers, equal ids would mix them."""
+    asked = ask(n=3, seed=2**63 - 2)
+    jobs = (asked.job, *asked.others)
+    assert [job.request_id for job in jobs] == ["r1", "r1+1", "r1+2"]
+    assert [job.sampling.seed for job in jobs] == [2**63 - 2, 2**63 - 1, 0]
+    assert [job.sampling.seed for job in further(read(), 2)] == [None]
+
+
+def test_the_number_of_a_choice_outlives_a_long_id():
+    """The gateway cuts ids off at 80 characters and adds its own number."""
+    one, two = numbered_id("x" * 96, 1), numbered_id("x" * 96, 2)
+    assert one != two
+    assert len(one) <= 80

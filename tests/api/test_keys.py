@@ -32,7 +32,7 @@ def test_a_key_lets_its_person_in_and_nobody_else(tmp_path: Path) -> None:
     key = add_key(tmp_path, "anna", TODAY)
     store = KeyStore(tmp_path)
     assert store.person_of(key) == "anna"
-    assert store.allows(key)
+    assert store.person_of(key)
     for wrong in (
         None,
         "",
@@ -45,7 +45,7 @@ def test_a_key_lets_its_person_in_and_nobody_else(tmp_path: Path) -> None:
         "x" * 9999,
     ):
         assert store.person_of(wrong) is None
-        assert not store.allows(wrong)
+        assert not store.person_of(wrong)
 
 
 def test_keys_are_long_random_and_never_stored(tmp_path: Path) -> None:
@@ -74,14 +74,14 @@ def test_without_a_file_there_are_no_keys(tmp_path: Path) -> None:
     """Then nobody is allowed, which is for the daemon to act on."""
     store = KeyStore(tmp_path)
     assert len(store) == 0
-    assert not store.allows("mk-anything")
+    assert not store.person_of("mk-anything")
 
 
 def test_a_removed_key_opens_nothing_after_the_next_look(tmp_path: Path) -> None:
     """A running daemon sees additions and removals without a restart."""
     store = KeyStore(tmp_path)
     first, second = add_key(tmp_path, "anna", TODAY), add_key(tmp_path, "bert", TODAY)
-    assert not store.allows(first)
+    assert not store.person_of(first)
     store.refresh()
     assert len(store) == 2
     remove_key(tmp_path, "anna")
@@ -101,7 +101,7 @@ async def test_the_watch_refreshes_by_itself(
     watch = asyncio.create_task(store.keep_fresh())
     key = add_key(tmp_path, "anna", TODAY)
     async with asyncio.timeout(10):
-        while not store.allows(key):  # noqa: ASYNC110 - another thread has no event to await
+        while not store.person_of(key):  # noqa: ASYNC110 - another thread has no event to await
             await asyncio.sleep(0.001)
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)
@@ -221,11 +221,11 @@ def test_a_wider_door_needs_a_key_to_open(tmp_path: Path, host: str) -> None:
     key = add_key(tmp_path, "anna", TODAY)
     store = door_keys(host, tmp_path)
     assert store is not None
-    assert store.allows(key)
+    assert store.person_of(key)
     remove_key(tmp_path, "anna")
     store.refresh()
-    assert not store.allows(key)
-    assert not store.allows(None)
+    assert not store.person_of(key)
+    assert not store.person_of(None)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")

@@ -5,11 +5,12 @@ import pytest
 from meshd.api.errors import ApiError
 from meshd.api.messages import ROLES, read_messages
 
+OLD = {"developer", "function"}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if role != "developer"])
+@pytest.mark.parametrize("role", [role for role in ROLES if role not in OLD])
 def test_a_plain_turn_is_passed_on_untouched(role):
     """Not even copied."""
     turn = {"role": role, "content": "Hi", "cache_control": {"type": "x"}}
@@ -29,13 +30,33 @@ def test_parts_that_are_all_text_become_one_string():
     assert read_messages([{"role": "user", "content": parts}])[0]["content"] == "a\nb"
 
 
+def test_a_refusal_is_what_the_assistant_said():
+    """Templates know no other way to be told."""
+    parts = [{"type": "refusal", "refusal": "No"}]
+    assert read_messages([{"role": "assistant", "content": parts}])[0]["content"] == "No"
+
+
+def test_functions_of_2023_become_tools():
+    """A call and its answer find each other by the function's name."""
+    old = [
+        {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "42"},
+        {"role": "assistant", "content": "It is 42", "function_call": None},
+    ]
+    call = {"id": "call_f", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert read_messages(old) == (
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "42", "tool_call_id": "call_f"},
+        {"role": "assistant", "content": "It is 42"},
+    )
+    assert old[1]["role"] == "function"
+
+
 @pytest.mark.parametrize(
     "part",
     [
         IMAGE,
         {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
-        {"type": "file", "file": {"file_data": "AA=="}},
-        {"type": "refusal", "refusal": "No"},
     ],
 )
 def test_other_parts_are_kept(part):
@@ -50,7 +71,6 @@ def test_other_parts_are_kept(part):
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
         {"role": "assistant", "tool_calls": [CALL]},
         {"role": "assistant", "content": None},
-        {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
         {"role": "tool", "content": "42", "tool_call_id": "c1"},
     ],
 )
@@ -94,7 +114,32 @@ BAD = [
         "messages[0].content[0].input_audio",
         "'data' and 'format'",
     ),
-    ([{"role": "user", "content": [{"type": "file"}]}], "messages[0].content[0].file", "an object"),
+    (
+        [{"role": "user", "content": [{"type": "file", "file": {}}]}],
+        "messages[0].content[0].file",
+        "Put its text",
+    ),
+    (
+        [{"role": "user", "content": [IMAGE | {"image_url": {"url": "https://x.org/a.png"}}]}],
+        "messages[0].content[0].image_url.url",
+        "never fetched",
+    ),
+    (
+        [{"role": "user", "content": [IMAGE | {"image_url": {"url": "data:text/html;base64,"}}]}],
+        "messages[0].content[0].image_url.url",
+        "data:image/png;base64,",
+    ),
+    ([{"role": "function", "content": "x"}], "messages[0].name", "must name the function"),
+    (
+        [{"role": "assistant", "function_call": "f"}],
+        "messages[0].function_call",
+        "'name' and 'arguments'",
+    ),
+    (
+        [{"role": "assistant", "function_call": {"name": "f"}}],
+        "messages[0].tool_calls[0].function.arguments",
+        "holds JSON",
+    ),
     (
         [{"role": "user", "content": [{"type": "refusal"}]}],
         "messages[0].content[0].refusal",

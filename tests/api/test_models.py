@@ -40,9 +40,26 @@ def test_a_list_is_a_list():
     assert len(model_list([MODEL, MODEL])["data"]) == 2
 
 
-@pytest.mark.parametrize("wanted", ["org/tiny:q4", "tiny"])
-def test_a_model_is_found_by_id_or_alias(wanted):
-    """Exactly; nothing is guessed."""
+@pytest.mark.parametrize(
+    ("capabilities", "taken", "given"),
+    [
+        (["transcription"], ["text", "audio"], ["text"]),
+        (["speech"], ["text"], ["audio"]),
+        (["embedding"], ["text"], ["embedding"]),
+        (["chat", "embedding"], ["text"], ["text", "embedding"]),
+    ],
+)
+def test_what_a_model_takes_and_gives_is_said(capabilities, taken, given):
+    """So that a client offers a microphone only where somebody listens."""
+    architecture = model_object(MODEL | {"capabilities": capabilities})["architecture"]
+    assert architecture == {"input_modalities": taken, "output_modalities": given}
+
+
+@pytest.mark.parametrize(
+    "wanted", ["org/tiny:q4", "tiny", "TINY", "org/tiny", "ollama/tiny", "auto"]
+)
+def test_a_model_is_found_by_whatever_a_request_may_call_it(wanted):
+    """The same rules as for routing."""
     assert find_model([MODEL], wanted) is MODEL
 
 
@@ -55,7 +72,7 @@ def test_an_id_goes_before_an_alias():
 @pytest.mark.parametrize(("models", "words"), [([MODEL], "org/tiny:q4"), ([], "no model at all")])
 def test_an_unknown_model_names_those_there_are(models, words):
     """The usual mistake is a spelling."""
-    failure = find_model(models, "tiny:latest")
+    failure = find_model(models, "tiny:q8")
     assert isinstance(failure, Failure)
     assert failure.code == "model_not_found"
     assert words in failure.message

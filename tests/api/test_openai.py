@@ -5,8 +5,10 @@ import json
 import pytest
 
 from meshd.api.errors import ApiError
-from meshd.api.openai import ChatAnswer, ChatStream, quote
-from protocol.jobs import Failure, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Vector
+from meshd.api.openai import ChatAnswer, ChatStream
+from meshd.api.writing import quote
+from meshd.core.ports import Note
+from protocol.jobs import Failure, Finish, Queued, ReasoningDelta, TextDelta, ToolCallDelta, Vector
 from tests.api.scripted import DONE, events
 
 LOGPROB = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": []}
@@ -161,7 +163,12 @@ def test_a_whole_answer():
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": "Hello", "refusal": None},
+                "message": {
+                    "role": "assistant",
+                    "content": "Hello",
+                    "refusal": None,
+                    "annotations": [],
+                },
                 "logprobs": None,
                 "finish_reason": "stop",
             }
@@ -213,3 +220,55 @@ def test_an_endless_answer_is_cut_off():
     with pytest.raises(ApiError, match="longer than") as caught:
         whole(*[[TextDelta("x" * 2**20)]] * 17)
     assert caught.value.status == 502
+
+
+def legacy_stream(*batches):
+    encoder = ChatStream(*IDENTITY, is_legacy=True)
+    return events(b"".join([encoder.encode(batch) for batch in batches]))
+
+
+def test_a_call_in_the_words_of_2023_streamed():
+    """One call at most: that is all those words can say."""
+    _, *pieces, finish, _ = legacy_stream([*CALLS, Finish("tool_calls", 5, 2)])
+    assert [piece["choices"][0]["delta"] for piece in pieces] == [
+        {"function_call": {"name": "f", "arguments": '{"a":'}},
+        {"function_call": {"arguments": "1}"}},
+    ]
+    assert finish["choices"][0]["finish_reason"] == "function_call"
+
+
+def test_a_call_in_the_words_of_2023_whole():
+    """The same, in one piece."""
+    answer = ChatAnswer(*IDENTITY, is_legacy=True)
+    answer.add([*CALLS, Finish("tool_calls", 5, 2)])
+    (choice,) = json.loads(answer.body())["choices"]
+    assert choice["message"]["function_call"] == {"name": "f", "arguments": '{"a":1}'}
+    assert "tool_calls" not in choice["message"]
+    assert choice["finish_reason"] == "function_call"
+
+
+def test_what_is_no_answer_is_a_comment():
+    """Before the role, and without one where nothing else comes."""
+    encoder = ChatStream(*IDENTITY)
+    assert encoder.encode([Queued(2, 3.14)]) == b": queued position=2 wait_s=3.1\n\n"
+    assert encoder.encode([Note("continued on attic")]) == b": continued on attic\n\n"
+    assert b'"role"' in encoder.encode([TextDelta("a")])
+    assert encoder.heartbeat() == b": ping\n\n"
+
+
+def test_a_failure_can_be_said_before_anything_else():
+    """With no role in front: there is no answer."""
+    encoder = ChatStream(*IDENTITY)
+    (error,) = events(encoder.encode([Failure("overloaded", "full", elsewhere=True)]))
+    assert error["error"]["code"] == "overloaded"
+    assert encoder.ended
+
+
+def test_thoughts_are_counted_by_their_share():
+    """Whole or streamed; without thoughts nothing is said of them."""
+    flow = [ReasoningDelta("abc"), TextDelta("d"), Finish("stop", 5, 8)]
+    *_, streamed, _done = stream(flow, include_usage=True)
+    answer = whole(flow)
+    details = {"reasoning_tokens": 6}
+    assert streamed["usage"]["completion_tokens_details"] == details
+    assert answer["usage"]["completion_tokens_details"] == details

@@ -3,7 +3,7 @@
 import pytest
 
 from meshd.api.errors import ApiError
-from meshd.api.paths import Found, Route, find
+from meshd.api.paths import Family, Found, Route, family, find
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from meshd.api.paths import Found, Route, find
 )
 def test_every_spelling_of_a_path_finds_its_route(path):
     """Base URLs come with and without `/v1`, and with slashes in odd places."""
-    assert find("POST", path) == Found(Route.CHAT)
+    assert find("POST", path) == Found(Route.CHAT, path="/chat/completions")
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,23 @@ def test_every_spelling_of_a_path_finds_its_route(path):
         ("DELETE", "/mesh/v1/pair/", Route.WITHDRAW),
         ("POST", "/mesh/v1/join", Route.JOIN),
         ("POST", "/mesh/v1/revoke?x", Route.REVOKE),
+        ("POST", "/v1/responses", Route.RESPONSES),
+        ("DELETE", "/v1/responses/resp_1", Route.RESPONSE),
+        ("POST", "/v1/responses/resp_1/cancel", Route.RESPONSE),
+        ("POST", "/v1/messages?beta=true", Route.MESSAGES),
+        ("POST", "/v1/messages/count_tokens", Route.COUNT_TOKENS),
+        ("POST", "/api/chat", Route.OLLAMA_CHAT),
+        ("GET", "/api/tags", Route.OLLAMA_TAGS),
+        ("HEAD", "/api/version", Route.OLLAMA_VERSION),
+        ("DELETE", "/api/delete", Route.OLLAMA_REFUSED),
+        ("HEAD", "/api/blobs/sha256:ab", Route.OLLAMA_REFUSED),
+        ("POST", "/v1/audio/speech", Route.RAW),
+        ("POST", "/v1/whatever/comes/next", Route.RAW),
     ],
 )
 def test_every_route_is_found(method, path, route):
     """One line each."""
-    assert find(method, path) == Found(route)
+    assert find(method, path).route is route
 
 
 @pytest.mark.parametrize(
@@ -61,7 +73,29 @@ def test_every_route_is_found(method, path, route):
 )
 def test_a_model_id_keeps_its_slashes_and_colons(path, model):
     """Escaped or not."""
-    assert find("GET", path) == Found(Route.MODEL, model)
+    found = find("GET", path)
+    assert (found.route, found.name) == (Route.MODEL, model)
+
+
+def test_an_unknown_path_travels_as_it_should_have_been_spelt():
+    """Whoever serves it finds one `/v1` in front, and no query."""
+    assert find("POST", "/v1/v1/audio/speech/?x").path == "/v1/audio/speech"
+
+
+@pytest.mark.parametrize(
+    ("target", "whose"),
+    [
+        ("/v1/chat/completions", Family.OPENAI),
+        ("/nope", Family.OPENAI),
+        ("/v1/messages?beta=true", Family.ANTHROPIC),
+        ("/messages/count_tokens", Family.ANTHROPIC),
+        ("/v1/api/chat", Family.OLLAMA),
+        ("/api/nope", Family.OLLAMA),
+    ],
+)
+def test_the_path_says_whose_errors_are_read(target, whose):
+    """Also where nothing is served."""
+    assert family(target) is whose
 
 
 @pytest.mark.parametrize("path", ["/nope", "/v1/chat", "/v2/models", "evil.com:443"])

@@ -24,9 +24,17 @@ def test_the_date_follows_the_clock():
 def test_an_error_carries_its_headers():
     """Those of the error after those of the attempt, with the wish to close."""
     error = ApiError(405, "no", code="x", headers=(("allow", "GET"),), close=True)
-    reply = error_reply(error, "x-mesh-node: attic\r\n")
+    error.lines = "x-mesh-node: attic\r\n"
+    reply = error_reply(error)
     assert (reply.status, reply.close) == (405, True)
     assert reply.lines == "x-mesh-node: attic\r\nallow: GET\r\n"
+
+
+def test_an_error_takes_the_shape_of_its_dialect():
+    """Status and body are the dialect's to choose."""
+    error = ApiError(503, "full", code="overloaded")
+    reply = error_reply(error, lambda error, name: (529, f"{name}: {error.message}".encode()), "r1")
+    assert (reply.status, reply.body) == (529, b"r1: full")
 
 
 def test_a_json_reply_is_compact():

@@ -175,7 +175,9 @@ async def test_a_body_with_a_wrong_content_type_is_read(server):
         ("CONNECT evil.com:443", b"", 404, "unknown_url"),
         ("POST /v1/embeddings", b"{}", 400, "missing_required_parameter"),
         ("GET /health\norigin: https://evil.com", b"", 403, "origin_not_allowed"),
-        ("POST /v1/chat/completions\ncontent-encoding: gzip", b"x", 415, "unsupported_encoding"),
+        ("POST /v1/chat/completions\ncontent-encoding: br", b"x", 415, "unsupported_encoding"),
+        ("POST /v1/chat/completions\ncontent-encoding: gzip", b"x", 400, "invalid_encoding"),
+        ("POST /v1/chat/completions\nx-mesh-priority: now", b"{}", 400, "invalid_value"),
     ],
 )
 async def test_a_bad_request_is_an_error_in_shape(server, head, body, status, code):
@@ -242,7 +244,7 @@ async def test_a_page_on_this_machine_may_read_answers(server):
 )
 async def test_with_keys_on_only_health_is_public(gateway, head, status):
     """And a missing key is told how to be sent."""
-    async with serving(gateway, auth=lambda key: key == "right") as server, line(server) as client:
+    async with serving(gateway, auth={"right": "ann"}.get) as server, line(server) as client:
         client.send(head)
         assert (await client.reply())[0] == status
 

@@ -28,13 +28,13 @@ async def test_a_taken_port_is_one_clear_line():
 async def test_an_address_of_another_machine_is_one_clear_line():
     """TEST-NET-1 is nobody's."""
     with pytest.raises(BindError, match=r"192\.0\.2\.1:0: .*must be one of this machine's"):
-        await HttpServer(Scripted(), host="192.0.2.1", port=0, auth=bool).start()
+        await HttpServer(Scripted(), host="192.0.2.1", port=0, auth={}.get).start()
 
 
 async def test_a_name_that_does_not_resolve_is_one_clear_line():
     """`.invalid` never does."""
     with pytest.raises(BindError, match=r"cannot listen on nowhere\.invalid"):
-        await HttpServer(Scripted(), host="nowhere.invalid", port=0, auth=bool).start()
+        await HttpServer(Scripted(), host="nowhere.invalid", port=0, auth={}.get).start()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "attic"])
@@ -46,7 +46,7 @@ async def test_without_keys_only_loopback_is_served(host):
 
 async def test_with_keys_every_question_needs_one():
     """From this machine too; only that something runs here may be known without."""
-    key_one = {"host": "0.0.0.0", "auth": lambda key: key == "mk-1"}
+    key_one = {"host": "0.0.0.0", "auth": {"mk-1": "ann"}.get}
     async with serving(Scripted(), **key_one) as server, line(server) as client:
         client.send("GET /v1/models")
         refused = await client.error()

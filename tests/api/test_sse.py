@@ -1,6 +1,6 @@
 """Framing."""
 
-from meshd.api.sse import event, http_chunk
+from meshd.api.sse import comment, event, http_chunk
 
 
 def test_an_event_is_one_line_and_an_empty_one():
@@ -11,3 +11,8 @@ def test_an_event_is_one_line_and_an_empty_one():
 def test_a_chunk_has_its_length_in_hexadecimal():
     """HTTP/1.1's chunked coding."""
     assert http_chunk(b"x" * 31) == b"1f\r\n" + b"x" * 31 + b"\r\n"
+
+
+def test_a_comment_is_one_line_whatever_is_in_it():
+    """A line break would end it, and the rest would be read as an event."""
+    assert comment("a\r\n\r\ndata: {}\ud800") == b": a data: {}?\n\n"

@@ -168,7 +168,7 @@ def own_address() -> str:
 async def test_another_machine_needs_a_key_first():
     """Asked over an address that is not loopback: 401 without, and through with one."""
     desk, host = Desk(), own_address()
-    async with serving(Scripted(), host=host, auth=lambda k: k == "mk-1", trust=desk) as server:
+    async with serving(Scripted(), host=host, auth={"mk-1": "ann"}.get, trust=desk) as server:
         reader, writer = await asyncio.open_connection(host, server.port)
         request = f"GET {PAIR} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
         writer.write(f"{request}\r\n".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -97,3 +98,29 @@ def test_watch_repaints_until_interrupted(daemon: Any) -> None:
     assert process.wait(15) == 130
     assert "Traceback" not in shown
     assert shown.count("kitchen*") >= 2
+
+
+def test_top_fills_the_screen_and_gives_it_back(daemon: Any) -> None:
+    """`q` leaves; the other screen and the cursor are as they were."""
+    quiet = {"requests": [], "open": 0}
+    daemon.bodies = {
+        **daemon.bodies,
+        "/mesh/v1/requests?limit=30": json.dumps(quiet).encode(),
+        "/mesh/v1/trends": b"{}",
+    }
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "meshd.ctl", "top", "--node", daemon.url],
+        stdin=terminal, stdout=terminal, stderr=terminal,
+        env=os.environ | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"},
+    )  # fmt: skip
+    os.close(terminal)
+    text = b""
+    while b"q leave" not in text:
+        text += os.read(screen, 65_536)
+    os.write(screen, b"q")
+    text += drain(screen).encode()
+    assert process.wait(15) == 0
+    assert text.startswith(b"\x1b[?1049h")
+    assert text.endswith(b"\x1b[?1049l")

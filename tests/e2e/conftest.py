@@ -16,8 +16,9 @@ def launch(tmp_path, key_file):
     """Starts daemons of one mesh on loopback, without mDNS."""
     started: list[Daemon] = []
 
-    def start(name: str, *flags: str) -> Daemon:
+    def start(name: str, *flags: str, module: str = "meshd") -> Daemon:
         daemon = Daemon(tmp_path, name, "--no-mdns", "--mesh-key-file", str(key_file), *flags)
+        daemon.module = module
         started.append(daemon)
         return daemon.start()
 

@@ -1,7 +1,6 @@
 """A node without a model answers through one that has it, with the official client."""
 
-import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -55,7 +54,8 @@ def test_a_streamed_answer_equals_the_plain_one(pair):
         )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == plain.choices[0].message.content
-    assert chunks[-1].usage == plain.usage
+    assert chunks[-1].usage.completion_tokens == plain.usage.completion_tokens
+    assert chunks[-1].usage.prompt_tokens == plain.usage.prompt_tokens
     assert len({chunk.id for chunk in chunks}) == 1
 
 
@@ -99,45 +99,53 @@ def test_a_forwarded_request_never_hops_twice(launch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_peer_killed_before_its_first_word_is_never_noticed(launch):
-    """100 times kill -9 on the node that is prefilling: every answer arrives, from another."""
-    rounds = 100
-    fast = "emulated:model=echo,prompt_tps=40,generation_tps=4000,slots=4"
-    steady = "emulated:model=echo,prompt_tps=30,generation_tps=4000,slots=4"
-    keeper = launch("keeper", "--engine", steady).wait_ready()
-    victims = [
-        launch(f"victim{number}", "--peer", keeper.peer, "--engine", fast) for number in range(2)
-    ]
-    entry = launch("entry", "--peer", keeper.peer).wait_ready()
-    answered_by = []
-    for number in range(rounds):
-        victim = victims[number % len(victims)]
-        other = victims[(number + 1) % len(victims)]
-        victim.wait_ready()
-        wait_until(
-            lambda name=victim.name: entry.states().get(name) == "alive",
-            10,
-            f"{victim.name} is back for round {number}",
+    """100 times kill -9 on the very node that reads the prompt: every answer comes from another.
+
+    Four nodes offer the model; one that was killed is started again and not awaited. A kill that
+    came after the first word shows nothing and is not counted."""
+    engine = "emulated:model=echo,prompt_tps=30,generation_tps=4000,slots=4"
+    first = launch("serving0", "--engine", engine).wait_ready(60)
+    rest = [launch(f"serving{n}", "--peer", first.peer, "--engine", engine) for n in (1, 2, 3)]
+    serving = {daemon.name: daemon for daemon in (first, *rest)}
+    entry = launch("entry", *[flag for d in serving.values() for flag in ("--peer", d.peer)])
+    entry.wait_ready(60)
+
+    wait_until(lambda: len(entry.serving("echo")) == len(serving), 60, "all nodes are known")
+    landed = rounds = 0
+    while landed < 100:
+        rounds += 1
+        assert rounds <= 150, f"only {landed} kills came before the first word"
+        wait_until(lambda: len(entry.serving("echo")) >= 2, 60, "two nodes serve")
+        with ThreadPoolExecutor(1) as asking:
+            asked = asking.submit(ask, entry, f"round-{rounds}")
+            victim = serving[holder(entry, f"round-{rounds}")]
+            victim.kill()
+            victim.start()
+            headers, answer = asked.result(30)
+        assert answer.choices[0].message.content
+        landed += int(headers["x-mesh-attempts"]) >= 2
+
+
+def ask(entry, request_id):
+    """Headers and answer of one question that no cache knows."""
+    with client_of(entry) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="echo",
+            messages=[{"role": "user", "content": f"{request_id}: where is Paris?"}],
+            max_tokens=4,
+            extra_headers={"x-request-id": request_id},
         )
-        if number:
-            other.wait_ready()
-        outcome: list[object] = []
+        return raw.headers, raw.parse()
 
-        def ask(outcome=outcome):
-            with client_of(entry) as client:
-                raw = client.chat.completions.with_raw_response.create(
-                    model="echo", messages=QUESTION, max_tokens=4
-                )
-                outcome.append((raw.headers["x-mesh-node"], raw.parse()))
 
-        asking = threading.Thread(target=ask)
-        asking.start()
-        time.sleep(0.05)
-        victim.kill()
-        victim.start()
-        asking.join(15)
-        assert outcome, f"round {number} has no answer"
-        answered_by.append(outcome[0][0])
-    assert len(answered_by) == rounds
-    assert len(set(answered_by)) > 1
+def holder(entry, request_id):
+    """The node that works on a request now, as soon as there is one."""
+
+    def attempts():
+        status, story = entry.ask("GET", f"/mesh/v1/requests/{request_id}")
+        return story["attempts"] if status == 200 else []
+
+    wait_until(attempts, 15, f"{request_id} is under way")
+    return attempts()[-1]["node"]

@@ -115,3 +115,80 @@ def test_the_unfinished_tail_is_what_decoding_lacks(text, cut):
     kept = raw[: len(raw) - unfinished_tail(raw)]
     assert text.startswith(kept.decode())
     assert len(raw) - len(kept) <= 3
+
+
+@st.composite
+def answers(draw):
+    """The tokens of an answer whose characters and stop strings lie across them anyhow."""
+    raw = draw(st.text("abcé😀", max_size=12)).encode()
+    cuts = sorted(draw(st.sets(st.integers(0, len(raw)))) | {0, len(raw)})
+    return [raw[begin:end] for begin, end in pairwise(cuts)]
+
+
+@given(answers())
+def test_shown_text_is_what_the_shown_tokens_stand_for(pieces):
+    """So another machine can carry on from the ids and lose or repeat nothing."""
+    shown, _ = play(pieces, ("abc",))
+    for piece in shown[:-1]:
+        assert piece.text.encode() == b"".join(pieces[token] for token in piece.token_ids)
+
+
+@given(answers(), st.integers(0, 12))
+def test_an_answer_goes_on_from_any_token(pieces, cut):
+    """Even from one that was withheld because it ends inside a character."""
+    whole, _ = play(pieces)
+    shown = b"".join(pieces[:cut])
+    whole_tokens = [sum(map(len, pieces[:count])) for count in range(cut + 1)]
+    aligned = [at for at in whole_tokens if not unfinished_tail(shown[:at])]
+    told = shown[: aligned[-1]].decode()
+    assembler = Assembler((), pieces[:cut])
+    rest = [assembler.push(token, piece) for token, piece in enumerate(pieces[cut:])]
+    rest.append(assembler.finish())
+    assert told + text_of(filter(None, rest)) == text_of(whole)
+
+
+@given(answers(), st.integers(0, 12))
+def test_an_answer_goes_on_elsewhere_as_if_it_had_begun_there(pieces, cut):
+    """Cut at any token: what the first machine showed, and what the second adds that was given the
+    tokens that were shown, is the whole answer."""
+    whole, _ = play(pieces, ("abc",))
+    shown, stopped = play(pieces[:cut], ("abc",))
+    shown = shown if stopped else _before_the_end(pieces[:cut])
+    known = sum(len(piece.token_ids) for piece in shown)
+    rest = [] if stopped else _gone_on(pieces, known)
+    assert text_of(shown) + text_of(rest) == text_of(whole)
+
+
+def _before_the_end(pieces):
+    """What was shown while the answer had not ended."""
+    assembler = Assembler(("abc",))
+    pushed = [assembler.push(token, piece) for token, piece in enumerate(pieces)]
+    return [piece for piece in pushed if piece]
+
+
+def _gone_on(pieces, known):
+    """What a machine shows that was given the first `known` tokens."""
+    assembler = Assembler(("abc",), pieces[:known])
+    shown = []
+    for token, piece in enumerate(pieces[known:]):
+        shown.append(assembler.push(token, piece))
+        if assembler.stopped:
+            break
+    else:
+        shown.append(assembler.finish())
+    return [piece for piece in shown if piece]
+
+
+def test_a_stop_string_may_begin_on_one_machine_and_end_on_another():
+    """What was shown cannot be taken back, but nothing follows."""
+    assembler = Assembler(("STOP",), [b"one ", b"ST"])
+    assert assembler.push(0, b"OP two") is None
+    assert assembler.stopped
+
+
+def test_a_character_may_begin_on_one_machine_and_end_on_another():
+    """Their token was never shown, so the whole of it is shown here."""
+    face = "😀".encode()
+    assembler = Assembler((), [b"ok", b" " + face[:2]])
+    piece = assembler.push(7, face[2:] + b"!")
+    assert (piece.text, piece.token_ids) == (" 😀!", (7,))

@@ -1,7 +1,7 @@
 """What every engine owes its callers: one suite for emulated, llama.cpp, MLX and adopted servers.
 
-The llama.cpp engine runs the real SmolLM2 in a real worker process, and MLX a cut-down one; the
-adopted server is a real HTTP server on loopback.
+The llama.cpp engine runs the real SmolLM2 in a real worker process, and MLX a cut-down one. Two
+servers are adopted: a small one of ours, and a real llama-server where `.peers` has it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from itertools import pairwise
 import pytest
 import pytest_asyncio
 
+from benchmarks.engine_rival import PROGRAM
 from meshd.engine.bundled import bundled_gguf
 from meshd.engine.emulated import EmulatedEngine
 from meshd.engine.mlx import MlxEngine
 from meshd.engine.spec import EmulatedSpec
-from meshd.engine.supervisor import LlamaEngine, LlamaOptions, WorkerOptions
+from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 from meshd.engine.upstream import UpstreamEngine
 from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta
 from tests.engine.mlx_folder import small_mlx_folder
+from tests.engine.peers import BIN, free_port, needs_peer, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -34,7 +36,7 @@ async def _emulated(_stack, _server):
 
 
 async def _llamacpp(_stack, _server):
-    options = LlamaOptions(context=1024, slots=SLOTS, model_id="contract")
+    options = WorkerOptions(context=1024, slots=SLOTS, model_id="contract")
     return LlamaEngine(bundled_gguf(), options)
 
 
@@ -48,10 +50,30 @@ async def _upstream(stack, server):
     return UpstreamEngine(serving.url, slots=SLOTS)
 
 
-KINDS = {"emulated": _emulated, "llamacpp": _llamacpp, "mlx": _mlx, "upstream": _upstream}
+async def _llama_server(stack, _server):
+    port = free_port()
+    numbers = (str(port), str(SLOTS), "1024", "1")
+    command = (str(BIN / "python"), "-c", PROGRAM, str(bundled_gguf()), *numbers)
+    url = f"http://127.0.0.1:{port}"
+    await stack.enter_async_context(running(command, f"{url}/health"))
+    return UpstreamEngine(url, "contract", slots=SLOTS)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
+KINDS = {
+    "emulated": _emulated,
+    "llamacpp": _llamacpp,
+    "mlx": _mlx,
+    "upstream": _upstream,
+    "llama-server": _llama_server,
+}
+PEERS = {"llama-server": "xllamacpp"}
+
+
+def _kind(name: str):
+    return pytest.param(name, marks=needs_peer(PEERS[name]) if name in PEERS else ())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=map(_kind, KINDS))
 async def engine(request, openai_server):
     """A started engine of each kind, with two slots and the model `contract`."""
     async with AsyncExitStack() as stack:
@@ -211,6 +233,104 @@ async def test_text_is_never_cut_inside_a_character(engine):
     texts = [event.text for batch in batches for event in batch if isinstance(event, TextDelta)]
     assert "�" not in "".join(texts)
     assert not "".join(texts).isascii()
+
+
+EMOJI = question(
+    kind="completion",
+    messages=(),
+    prompt="😀 🎉 — é 😀 🎉 — é 😀 🎉 — é",
+    max_tokens=16,
+    sampling=Sampling(temperature=0.0),
+)
+WORDS = question(max_tokens=16, sampling=Sampling(temperature=0.0, frequency_penalty=0.5))
+
+CARRIES_ON = pytest.mark.parametrize("engine", ["emulated", "llamacpp", "mlx"], indirect=True)
+
+
+async def _deltas(engine, job) -> list[TextDelta]:
+    events = [event async for batch in engine.generate(job) for event in batch]
+    return [event for event in events if isinstance(event, TextDelta)]
+
+
+def _cuts(deltas):
+    """Some places where an answer may break: what was shown by then, and its token ids."""
+    ends = [*range(0, len(deltas) - 1, 6), len(deltas) - 1]
+    for end in ends:
+        shown = deltas[:end]
+        ids = tuple(each for delta in shown for each in delta.token_ids)
+        yield "".join(delta.text for delta in shown), ids
+
+
+@CARRIES_ON
+@pytest.mark.parametrize("job", [WORDS, EMOJI], ids=["words", "emoji"])
+async def test_an_answer_is_carried_on_to_the_letter(engine, answer, job):
+    """Greedy, given the tokens that were shown, wherever it broke: between words, with half a
+    character withheld, before its first token and after its last but one."""
+    deltas = await _deltas(engine, job)
+    whole = "".join(delta.text for delta in deltas)
+    for said, ids in _cuts(deltas):
+        rest = replace(job, prefix_tokens=ids, max_tokens=job.max_tokens - len(ids))
+        assert said + (await answer(engine, rest))[0] == whole
+
+
+@CARRIES_ON
+async def test_an_answer_is_carried_on_inside_what_may_become_a_stop_string(engine, answer):
+    """What waits for its rest was not shown, and the machine that takes over waits as well."""
+    whole = "".join(delta.text for delta in await _deltas(engine, WORDS))
+    stop = whole[len(whole) // 2 :][:6]
+    job = replace(WORDS, stop=(stop, whole[:3] + "never"))
+    deltas = await _deltas(engine, job)
+    shown = "".join(delta.text for delta in deltas)
+    assert shown == whole[: whole.index(stop)]
+    for said, ids in _cuts(deltas):
+        rest = replace(job, prefix_tokens=ids, max_tokens=job.max_tokens - len(ids))
+        assert said + (await answer(engine, rest))[0] == shown
+
+
+@CARRIES_ON
+async def test_an_answer_is_carried_on_inside_a_character(engine, answer):
+    """Of a delta that took several tokens nothing was shown after the first of them."""
+    deltas = await _deltas(engine, EMOJI)
+    whole = "".join(delta.text for delta in deltas)
+    at = max(range(len(deltas)), key=lambda each: len(deltas[each].token_ids))
+    said = "".join(delta.text for delta in deltas[:at])
+    ids = [each for delta in deltas[: at + 1] for each in delta.token_ids]
+    ids = ids[: 1 - len(deltas[at].token_ids) or None]
+    job = replace(EMOJI, prefix_tokens=tuple(ids), max_tokens=EMOJI.max_tokens - len(ids))
+    withheld = deltas[at].text * (len(deltas[at].token_ids) == 1)
+    assert said + withheld + (await answer(engine, job))[0] == whole
+
+
+@CARRIES_ON
+async def test_every_delta_says_which_tokens_it_came_from(engine):
+    """Each token once: as many ids as the account counts."""
+    batches = [batch async for batch in engine.generate(WORDS)]
+    events = [event for batch in batches for event in batch]
+    ids = [each for event in events if isinstance(event, TextDelta) for each in event.token_ids]
+    assert len(ids) == events[-1].completion_tokens == WORDS.max_tokens
+
+
+@CARRIES_ON
+async def test_what_was_said_elsewhere_counts_as_prompt(engine, answer):
+    """`max_tokens` bounds what is made here."""
+    deltas = await _deltas(engine, WORDS)
+    ids = tuple(each for delta in deltas[:4] for each in delta.token_ids)
+    _, (alone,) = await answer(engine, WORDS)
+    _, (finish,) = await answer(engine, replace(WORDS, prefix_tokens=ids, max_tokens=3))
+    assert finish.completion_tokens == 3
+    assert finish.prompt_tokens == alone.prompt_tokens + len(ids)
+
+
+@CARRIES_ON
+async def test_text_can_be_carried_on_where_its_tokens_are_not_known(engine, answer):
+    """The model reads what was said and goes on behind it; nothing is repeated."""
+    deltas = await _deltas(engine, WORDS)
+    said = "".join(delta.text for delta in deltas[:6])
+    job = replace(WORDS, prefix_text=said, max_tokens=8)
+    text, (finish,) = await answer(engine, job)
+    assert text
+    assert not text.startswith(said)
+    assert isinstance(finish, Finish)
 
 
 async def test_the_load_report_names_the_model_that_can_be_asked_for(engine):

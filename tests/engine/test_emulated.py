@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
+import math
+import wave
+from array import array
 from dataclasses import replace
 
 import pytest
 
 from meshd.core.ports import EngineError
+from meshd.core.routing.prefix import cached_ratio, cuts_of
 from meshd.engine.emulated import QUEUE_MAX, EmulatedEngine
 from meshd.engine.prose import OPENING
 from meshd.engine.spec import EmulatedSpec
-from protocol.jobs import Failure, Finish, Job, Sampling
+from protocol.jobs import Failure, Finish, Job, RawHead, RawPart, RawRequest, Sampling, TextDelta
 
 QUICK = EmulatedSpec(prompt_tps=1e6, generation_tps=1e6)
 JOB = Job(
@@ -21,6 +27,13 @@ JOB = Job(
     messages=({"role": "user", "content": "hello"},),
     sampling=Sampling(seed=1),
 )
+
+
+def raw_job(path: str) -> Job:
+    """A request that nobody reads."""
+    return Job("r", "raw", "emulated", raw=RawRequest(path, "application/json", b"{}"))
+
+
 LONG = replace(JOB, max_tokens=30, extras={"ignore_eos": True})
 
 
@@ -54,12 +67,25 @@ async def test_another_question_or_seed_gets_another_answer(answer):
     assert len(texts) == 4
 
 
-async def test_an_answer_can_be_continued_where_it_broke(answer):
-    """What one machine said and what the next one adds is the whole answer."""
-    whole, _ = await answer(EmulatedEngine(QUICK), JOB)
-    said = whole[:61]
-    rest, _ = await answer(EmulatedEngine(QUICK), replace(JOB, prefix_text=said))
-    assert said + rest == whole
+@pytest.mark.parametrize("cut", [1, 4, 5, 6, 61, 63])
+async def test_an_answer_can_be_continued_where_it_broke(answer, cut):
+    """Inside a word or behind one: what was said and what the next machine adds is the whole
+    answer."""
+    whole, _ = await answer(EmulatedEngine(QUICK), LONG)
+    said = whole[:cut]
+    job = replace(LONG, prefix_text=said, max_tokens=None, extras=None)
+    spec = replace(QUICK, tokens=LONG.max_tokens)
+    rest, _ = await answer(EmulatedEngine(spec), job)
+    assert (said + rest).startswith(whole[: len(whole) - 20])
+
+
+async def test_the_end_of_a_word_has_no_number():
+    """The other machine's words had; half of one is none of them."""
+    job = replace(JOB, prefix_text="Th", max_tokens=3)
+    batches = [batch async for batch in EmulatedEngine(QUICK).generate(job)]
+    deltas = [event for batch in batches for event in batch if isinstance(event, TextDelta)]
+    assert "".join(delta.text for delta in deltas) == "is answer is"
+    assert [each for delta in deltas for each in delta.token_ids] == [2, 3]
 
 
 async def test_the_natural_length_can_be_chosen(answer):
@@ -81,7 +107,10 @@ async def test_nothing_is_said_when_nothing_was_asked_for(answer):
          "context_length_exceeded"),
         (replace(QUICK, ctx=16), replace(JOB, messages=({"content": "x" * 99},)),
          "context_length_exceeded"),
-        (QUICK, replace(JOB, kind="embedding"), "unsupported"),
+        (QUICK, replace(JOB, kind="embedding", messages=(), inputs=("a",)), "unsupported"),
+        (QUICK, replace(JOB, messages=({"content": [{"type": "image_url"}]},)), "bad_request"),
+        (replace(QUICK, can=("speech",)), raw_job("/v1/images/edits"), "unsupported"),
+        (replace(QUICK, can=("speech",)), raw_job("/v1/rerank"), "unsupported"),
         (replace(QUICK, fault="refuse"), JOB, "overloaded"),
     ],
 )  # fmt: skip
@@ -89,6 +118,52 @@ async def test_what_cannot_be_done_is_refused_at_once(answer, spec, job, code):
     """Before a slot is taken."""
     text, (failure,) = await answer(EmulatedEngine(spec), job)
     assert (text, failure.code) == ("", code)
+
+
+async def test_embeddings_follow_from_their_texts(answer):
+    """Where the SPEC says that it can; each of length 1, and no tokens are made."""
+    engine = EmulatedEngine(replace(QUICK, can=("embedding",)))
+    job = replace(JOB, kind="embedding", messages=(), inputs=("a", "b", "a"))
+    _, (one, two, again, finish) = await answer(engine, job)
+    numbers = array("f", one.values)
+    assert one.values == again.values != two.values
+    assert math.hypot(*numbers) == pytest.approx(1.0)
+    assert (finish.completion_tokens, finish.prompt_tokens > 0) == (0, True)
+
+
+async def test_an_emulated_machine_speaks(answer):
+    """A WAV that says nothing, in several parts, and its type before them."""
+    engine = EmulatedEngine(replace(QUICK, can=("speech",)))
+    _, (head, *parts, finish) = await answer(engine, raw_job("/v1/audio/speech"))
+    assert head == RawHead(200, "audio/wav")
+    assert all(isinstance(part, RawPart) for part in parts)
+    with wave.open(io.BytesIO(b"".join(part.data for part in parts))) as sound:
+        assert sound.getnframes() == 800
+    assert (finish.completion_tokens, finish.counted) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "can", "key"),
+    [
+        ("/v1/audio/transcriptions", "transcription", "text"),
+        ("/v1/audio/translations", "transcription", "text"),
+        ("/v1/images/generations", "image", "data"),
+    ],
+)
+async def test_an_emulated_machine_listens_and_draws(answer, path, can, key):
+    """JSON of the form that clients expect, which says that it is emulated where it has words."""
+    engine = EmulatedEngine(replace(QUICK, can=(can,)))
+    _, (head, *parts, _) = await answer(engine, raw_job(path))
+    assert head.content_type == "application/json"
+    assert json.loads(b"".join(part.data for part in parts))[key]
+
+
+async def test_a_raw_answer_breaks_off_like_any_other(answer):
+    """After as many parts as the fault says."""
+    spec = replace(QUICK, can=("speech",), fault="crash", fault_after=2)
+    _, (_, part, failure) = await answer(EmulatedEngine(spec), raw_job("/v1/audio/speech"))
+    assert isinstance(part, RawPart)
+    assert failure.code == "engine_failed"
 
 
 async def test_a_crash_fails_the_job_after_so_many_tokens(answer):
@@ -145,6 +220,21 @@ async def test_a_cold_model_says_how_long_it_takes_and_loads_when_asked(answer):
     assert not engine.stats()[0].warm
     await engine.load("emulated")
     assert engine.stats()[0].warm
+
+
+async def test_a_second_turn_is_read_from_the_cache(answer):
+    """Counted as cached, told in the load report, and gone with the model."""
+    engine = EmulatedEngine(QUICK)
+    first = replace(JOB, messages=({"role": "user", "content": "word " * 200},))
+    second = replace(first, messages=(*first.messages, {"role": "user", "content": "more"}))
+    _, (cold,) = await answer(engine, first)
+    assert cold.cached_tokens == 0
+    assert cached_ratio(engine.stats()[0].prefixes, cuts_of(second)) > 0.9
+    _, (warm,) = await answer(engine, second)
+    assert warm.cached_tokens > 0.9 * warm.prompt_tokens
+    assert warm.prompt_s < 0.1 * cold.prompt_s
+    await engine.unload("emulated")
+    assert engine.stats()[0].prefixes == b""
 
 
 async def test_a_busy_model_is_not_unloaded():

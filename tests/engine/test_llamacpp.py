@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from meshd.core.routing.prefix import cached_ratio, cuts_of
 from meshd.engine.bundled import bundled_gguf
-from meshd.engine.supervisor import LlamaEngine, LlamaOptions
+from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 from protocol.jobs import Finish, Job, Sampling, TextDelta
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
@@ -31,7 +31,7 @@ QUESTION = Job(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine():
     """One worker for the module: two slots of 512 tokens."""
-    made = LlamaEngine(bundled_gguf(), LlamaOptions(context=512, slots=2, model_id="m"))
+    made = LlamaEngine(bundled_gguf(), WorkerOptions(context=512, slots=2, model_id="m"))
     await made.start()
     yield made
     await made.close()

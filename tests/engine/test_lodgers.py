@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from meshd.engine.lodgers import found_lodgers, wanted_lodgers
 from meshd.engine.places import Machine
 from meshd.engine.residency import ResidentEngine
 from meshd.engine.roster import roster
-from meshd.engine.spec import LlamaSpec, parse
+from meshd.engine.spec import LlamaSpec, MlxSpec, parse
+from tests.engine.mlx_folder import needs_mlx
 from tests.engine.modelfiles import write
 
 GB = 10**9
@@ -81,6 +83,59 @@ def test_all_model_files_share_one_memory() -> None:
         "llamacpp",
         "emulated e",
     ]
+
+
+def mlx_folder(folder: Path, **config: object) -> Path:
+    """A model folder whose weights are empty."""
+    folder.mkdir()
+    shape = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 100}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **shape, **config}))
+    tensor = {"dtype": "F16", "shape": [4], "data_offsets": [0, 8]}
+    head = json.dumps({"w": tensor}).encode()
+    (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(8))
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def test_an_mlx_model_is_counted_like_any_other(tmp_path: Path) -> None:
+    """Weights, the cache of running and of kept conversations, and a pass of MLX's own length."""
+    folder = mlx_folder(tmp_path / "Tiny-4bit", quantization={"bits": 4})
+    spec = MlxSpec(str(folder), ctx=1000, slots=3)
+    (lodger,) = wanted_lodgers([(spec, folder)], machine(8))
+    record = lodger.record
+    assert (record.model_id, record.engine, record.aliases) == ("tiny", "mlx", ("Tiny-4bit",))
+    assert (record.quantisation, record.context_length) == ("4bit", 1000)
+    kv_bytes_per_token = 2 * 2 * (16 + 16) * 2
+    assert lodger.need.kv_bytes == 2 * 3 * 1000 * kv_bytes_per_token
+    assert lodger.need.prefill_bytes > 2048 * 6 * 64 * 4
+    assert lodger.is_wanted
+
+
+def test_a_folder_that_does_not_say_its_shape_is_taken_at_its_size(tmp_path: Path) -> None:
+    """And a half."""
+    folder = mlx_folder(tmp_path / "odd", num_hidden_layers=None)
+    (lodger,) = wanted_lodgers([(MlxSpec(str(folder)), folder)], machine(8))
+    assert (lodger.need.kv_bytes, lodger.record.context_length) == (0, 8192)
+
+
+def test_two_squeezes_of_one_model_keep_apart(tmp_path: Path) -> None:
+    """The first has the plain id, the other carries its quantisation."""
+    one, two = (
+        mlx_folder(tmp_path / "m-4bit"),
+        mlx_folder(tmp_path / "m-8bit", quantization={"bits": 8}),
+    )
+    named = [(MlxSpec(str(path)), path) for path in (one, two)]
+    told = [each.record.model_id for each in wanted_lodgers(named, machine(8))]
+    assert told == ["m", "m:8bit"]
+
+
+@needs_mlx
+def test_mlx_models_share_the_same_memory(tmp_path: Path) -> None:
+    """One residency for all that runs here; alone, it is called by their name."""
+    folder = mlx_folder(tmp_path / "m")
+    assert names(f"mlx:{folder}") == ["mlx"]
+    assert names(f"mlx:{folder}", "llamacpp:a.gguf") == ["llamacpp"]
 
 
 def test_what_is_found_can_be_turned_off() -> None:

@@ -14,9 +14,10 @@ from meshd.core.ports import EngineError, HostReading
 from meshd.core.residency.footprint import Footprint
 from meshd.engine import residency
 from meshd.engine.emulated import EmulatedEngine
+from meshd.engine.housing import Housing
 from meshd.engine.ledger import Ledger
 from meshd.engine.places import LoadRefused, Lodger, Machine
-from meshd.engine.residency import Housing, ResidentEngine
+from meshd.engine.residency import ResidentEngine
 from meshd.engine.spec import EmulatedSpec
 from protocol.jobs import Failure, Finish, Job
 from protocol.load import ModelRecord
@@ -200,15 +201,29 @@ async def test_the_owner_may_force_it(desk: Desk, housed) -> None:
         assert warm(engine) == {"huge"}
 
 
+async def test_a_pin_outlasts_the_daemon(desk: Desk, housed, tmp_path: Path) -> None:
+    """Under any of the model's names, until it is unpinned; a model that is away keeps its pin."""
+    state = tmp_path / "state"
+    state.mkdir()
+    async with housed(desk.lodger("a", 4), desk.lodger("b", 4), state_dir=state) as engine:
+        await engine.pin("a.gguf")
+        await engine.pin("b")
+    async with housed(desk.lodger("b", 4), state_dir=state) as engine:
+        assert engine.pinned == ("b",)
+        await engine.pin("b", pinned=False)
+    async with housed(desk.lodger("a", 4), desk.lodger("b", 4), state_dir=state) as engine:
+        assert engine.pinned == ("a",)
+
+
 async def test_a_pinned_model_stays(desk: Desk, housed) -> None:
     """Until it is unpinned."""
     async with housed(desk.lodger("a", 6), desk.lodger("b", 6)) as engine:
         await engine.load("a")
-        engine.pin("a")
+        await engine.pin("a")
         assert engine.pinned == ("a",)
         with pytest.raises(LoadRefused, match="held by pinned models"):
             await engine.load("b")
-        engine.pin("a", pinned=False)
+        await engine.pin("a", pinned=False)
         await engine.load("b")
         assert warm(engine) == {"b"}
 
@@ -233,7 +248,7 @@ async def test_critical_pressure_sends_the_coldest_away(
     async with housed(*(desk.lodger(name, 2) for name in "abc")) as engine:
         for name in "abc":
             await engine.load(name)
-        engine.pin("a")
+        await engine.pin("a")
         desk.pressure = "critical"
         await until(lambda: warm(engine) == {"a"})
         await asyncio.sleep(0.05)
@@ -268,7 +283,7 @@ async def test_what_a_worker_has_not_filled_yet_stays_promised(desk: Desk, house
     async with housed(desk.lodger("a", 4), desk.lodger("b", 4)) as engine:
         await engine.load("a")
         desk.taken["a"], desk.pid_bytes = GB, GB
-        engine.pin("a")
+        await engine.pin("a")
         desk.taken["others"] = 2 * GB
         with pytest.raises(LoadRefused, match=r"3\.00 GB promised"):
             await engine.load("b")

@@ -30,6 +30,11 @@ from meshd.engine.spec import (
             "openai:https://box/v1,model=org/m:7b,slots=3",
             UpstreamSpec("https://box/v1", model="org/m:7b", slots=3),
         ),
+        (
+            "openai:http://box,model=whisper,can=transcription+speech",
+            UpstreamSpec("http://box", model="whisper", can=("transcription", "speech")),
+        ),
+        ("emulated:can=image", EmulatedSpec(can=("image",))),
         ("emulated:", EmulatedSpec()),
         (
             "emulated:name=big,model=m,prompt_tps=900,generation_tps=3.5,slots=2,load_s=0.5",
@@ -74,6 +79,7 @@ def test_a_spec_says_what_to_run(text, expected):
         ("emulated:prompt_tps=nan", "prompt_tps=nan: must be a number"),
         ("emulated:generation_tps=0", "must be a number from 0.001"),
         ("emulated:fault=explode", "one of stall, slow, crash, refuse, truncate"),
+        ("openai:http://box,can=talk", "words of chat, completion, tools, vision, embedding,"),
         ("emulated:model=", "model=: must be 1 to 128 printable characters"),
     ],
 )

@@ -19,12 +19,12 @@ import pytest
 from meshd.core.ports import EngineError
 from meshd.engine import supervisor
 from meshd.engine.bundled import bundled_gguf
-from meshd.engine.supervisor import LlamaEngine, LlamaOptions
+from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 from protocol.jobs import Finish, Job
 
 pytestmark = pytest.mark.timeout(90)
 
-SMALL = LlamaOptions(context=128, slots=1, model_id="m")
+SMALL = WorkerOptions(context=128, slots=1, model_id="m")
 JOB = Job("r", "completion", "m", prompt="The capital of France is", max_tokens=4)
 ENDLESS = replace(JOB, max_tokens=100, extras={"ignore_eos": True})
 
@@ -146,9 +146,9 @@ async def test_a_worker_does_not_outlive_its_daemon():
     script = (
         "import asyncio, os\n"
         "from meshd.engine.bundled import bundled_gguf\n"
-        "from meshd.engine.supervisor import LlamaEngine, LlamaOptions\n"
+        "from meshd.engine.supervisor import LlamaEngine, WorkerOptions\n"
         "async def main():\n"
-        "    engine = LlamaEngine(bundled_gguf(), LlamaOptions(context=128, slots=1))\n"
+        "    engine = LlamaEngine(bundled_gguf(), WorkerOptions(context=128, slots=1))\n"
         "    await engine.start()\n"
         "    print(engine.worker_pid, flush=True)\n"
         "    os._exit(9)\n"

@@ -166,3 +166,25 @@ def test_a_template_may_say_how_json_is_written():
     """As in the library that models are published for."""
     template = "{{ messages[0] | tojson(separators=(',', ':'), sort_keys=true) }}"
     assert jinja(template).render([USER]) == '{"content":"hi","role":"user"}'
+
+
+THINKER = (
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+    "{% if enable_thinking is defined and not enable_thinking %}<no think>{% endif %}"
+)
+
+
+def test_a_switch_of_the_template_is_set():
+    """Where the template names it; then it is run as a program."""
+    template = ChatTemplate(THINKER, lambda *_: "by llama.cpp", {})
+    turns = [{"role": "user", "content": "hi"}]
+    assert template.render(turns, None, {"enable_thinking": False}) == "hi<no think>"
+    assert template.render(turns, None, {"enable_thinking": True}) == "hi"
+
+
+def test_a_switch_that_the_template_does_not_name_changes_nothing():
+    """Clients send it to every model; nor can one take the place of the messages."""
+    template = ChatTemplate(THINKER, lambda *_: "by llama.cpp", {})
+    turns = [{"role": "user", "content": "hi"}]
+    assert template.render(turns, None, {"reasoning": "low"}) == "by llama.cpp"
+    assert template.render(turns, None, {"messages": [{"content": "other"}]}) == "hi"

@@ -28,6 +28,11 @@ class Letters:
 
 JOB = Job("r", "completion", "m", prompt="abc")
 CHAT = Job("r", "chat", "m", messages=({"role": "user", "content": "abc"},))
+BEGUN = replace(
+    CHAT,
+    messages=(*CHAT.messages, {"role": "assistant", "content": "de"}),
+    extras={"continue_final_message": True},
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,9 @@ CHAT = Job("r", "chat", "m", messages=({"role": "user", "content": "abc"},))
         (replace(JOB, prompt=None, prompt_tokens=(97, 98)), b"ab"),
         (replace(CHAT, prefix_text="de"), b"abcde"),
         (replace(CHAT, prefix_text="de", prefix_tokens=(120,)), b"abcx"),
+        (BEGUN, b"abcde"),
+        (replace(BEGUN, prefix_tokens=(120,)), b"abcdex"),
+        (replace(BEGUN, extras={}), b"de"),
         (replace(CHAT, tools=[]), b"abc"),
         (replace(CHAT, tools=[{}], tool_choice="none"), b"abc"),
         (replace(CHAT, response_format={"type": "text"}), b"abc"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,9 @@ class Script:
 
     def announce(self, capacity: Any, now: float) -> Sequence[Effect]:
         return self._called("announce", capacity)
+
+    def evict(self, node_ids: Collection[str], now: float) -> Sequence[Effect]:
+        return self._called("evict", node_ids)
 
     def readdress(self, endpoints: tuple[Endpoint, ...], now: float) -> Sequence[Effect]:
         return self._called("readdress", endpoints)

@@ -96,12 +96,14 @@ def test_every_letter_reaches_the_machine(nodes: Nodes) -> None:
     anna.plane.readdress((endpoint,))
     anna.plane.candidate("192.0.2.7:8788", BERT.node_id)
     anna.plane.candidate("192.0.2.8:8788", typed=True)
+    anna.plane.evict(("lost", "stolen"))
     anna.plane.relay_heard("one")
     anna.plane.relay_failed("two", "refused")
     anna.plane.report(LOAD)
     wait_for(lambda: anna.script.named("report"))
     assert anna.script.named("announce") == [("capacity",)]
     assert anna.script.named("readdress") == [((endpoint,),)]
+    assert anna.script.named("evict") == [(("lost", "stolen"),)]
     assert anna.script.named("candidate") == [
         ("192.0.2.7:8788", BERT.node_id, False),
         ("192.0.2.8:8788", None, True),

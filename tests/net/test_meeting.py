@@ -146,6 +146,21 @@ def test_death_is_seen_without_waiting_for_suspicion(start: Start) -> None:
     wait_for(lambda: member(anna, BERT) == "dead")
 
 
+def test_node_that_is_shut_out_is_forgotten_though_it_still_knocks(start: Start) -> None:
+    """It keeps its connection and says what it likes; the others go on without it."""
+    anna, bert, carl = start(ANNA), start(BERT), start(CARL)
+    for plane in (bert, carl):
+        plane.candidate(f"127.0.0.1:{anna.port}", typed=True)
+    wait_for(lambda: member(bert, CARL) == member(carl, BERT) == "alive")
+    anna.evict((CARL.node_id,))
+    bert.evict((CARL.node_id,))
+    wait_for(lambda: member(anna, CARL) == member(bert, CARL) == "unknown")
+    heard = anna.counters()["control_frames_in"]
+    wait_for(lambda: anna.counters()["control_frames_in"] > heard + 10)
+    assert member(anna, CARL) == member(bert, CARL) == "unknown"
+    assert member(anna, BERT) == "alive"
+
+
 def test_node_that_leaves_has_left(start: Start) -> None:
     """A farewell is not a death."""
     anna, bert = start(ANNA), start(BERT)

@@ -158,7 +158,8 @@ class Fleet:
             raise AssertionError("\n".join([str(error), *words])) from None
 
     def repair(self) -> None:
-        """Mend cables, drop rules, wake the stopped, restart the ended, and wait until settled."""
+        """Mend cables, drop rules, wake the stopped, restart the ended, and wait until all are
+        whole; after a restart, until each has had time to dial each."""
         self.lan.forbid()
         for host in self.lan.hosts:
             self.lan.mend(host)
@@ -169,7 +170,10 @@ class Fleet:
             else:
                 node.process.send_signal(signal.SIGCONT)
         self.start(*ended)
-        self.settle()
+        if ended:
+            self.settle()
+        else:
+            self.wait_whole()
 
     def chat(self, name: str, model: str, text: str = "Name a colour.") -> tuple[str, str]:
         """Ask one node for a short answer: which node gave it, and the answer."""

@@ -17,6 +17,9 @@ SILENT_LIMIT_S = 2.5
 HEAL_LIMIT_S = 5.0
 """From the end of the trouble until everybody sees everybody alive again."""
 
+VERDICTS_LIMIT_S = 15.0
+"""On each other's halves: 5 s at leisure, more where six daemons and others share two cores."""
+
 ADDRESS_LIMIT_S = 12.0
 """A machine reads its own addresses every 5 s; then the old one must fail, the new be dialled."""
 
@@ -68,14 +71,14 @@ def test_a_one_way_cable_costs_one_node_only(fleet, deaf):
 def test_two_that_cannot_reach_each_other_stay_members_and_requests_go_round(fleet):
     """Only the pair n1-n2 is cut: nobody changes state, and n1's requests are answered by n3.
 
-    For 10 s; 60 s with SCENARIOS=full.
+    For 7 s, longer than any suspicion lasts; 60 s with SCENARIOS=full.
     """
     fleet.watch.wait(lambda: row(fleet, "n1", "n3")["models"], 5, "n1 knows n3's model")
     assert fleet.chat("n1", "echo")[0] == "n2"
     began = time.monotonic()
     fleet.lan.forbid(*apart([fleet.host("n1")], [fleet.host("n2")]))
     answered = [fleet.chat("n1", "echo")[0] for _ in range(3)]
-    fleet.watch.stay(length(10, 60) - (time.monotonic() - began))
+    fleet.watch.stay(length(7, 60) - (time.monotonic() - began))
     answered.append(fleet.chat("n1", "echo")[0])
     assert answered == ["n3"] * 4
     assert fleet.watch.shown("dead", began) == set()
@@ -84,19 +87,25 @@ def test_two_that_cannot_reach_each_other_stay_members_and_requests_go_round(fle
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_halves_that_were_apart_are_whole_again_within_five_seconds(fleet):
-    """Three and three, 10 s apart: nobody is dead to its own half, and all find each other again.
+    """Three and three, apart until each half holds all of the other for dead, and nobody of its
+    own; with SCENARIOS=full for 60 s. Then all find each other again.
 
-    With SCENARIOS=full 60 s, after which each half holds all of the other for dead. (Half a mesh
-    doubts its own network first, and with three judges a verdict takes up to half a minute.)
+    Half a mesh doubts its own network first, so these verdicts take five seconds.
     """
     left, right = fleet.names[:3], fleet.names[3:]
     began = time.monotonic()
     fleet.lan.forbid(*apart(fleet.hosts(left), fleet.hosts(right)))
-    fleet.watch.stay(length(10, 60))
+    fleet.watch.wait(
+        lambda: (
+            fleet.watch.agree("dead", left, right, began)
+            and fleet.watch.agree("dead", right, left, began)
+        ),
+        VERDICTS_LIMIT_S,
+        "each half holds the other for dead",
+    )
+    fleet.watch.stay(length(0, 60 - (time.monotonic() - began)))
     assert fleet.watch.agree("alive", left, left, began)
     assert fleet.watch.agree("alive", right, right, began)
-    assert fleet.watch.agree("dead", left, length([], right), began)
-    assert fleet.watch.agree("dead", right, length([], left), began)
     across = {(one, other) for one in left for other in right}
     across |= {(other, one) for one, other in across}
     assert fleet.watch.shown("dead", began) <= across

@@ -47,8 +47,9 @@ def ten(make_fleet):
 
 @pytest.fixture
 def fleet(ten):
-    """The ten, whole."""
+    """The ten, whole, and each connected to each: only a connection that ends is proof."""
     ten.repair()
+    ten.settle()
     return ten
 
 

@@ -35,11 +35,11 @@ def fleet(five):
 def test_nobody_dies_of_a_lossy_network(fleet, percent):
     """Each frame is lost with 1, 3 or 5 % for 60 s: no daemon is shown dead by any other.
 
-    Without SCENARIOS=full only 5 %, and for 15 s.
+    Without SCENARIOS=full only 5 %, and for 10 s.
     """
     began = time.monotonic()
     fleet.lan.forbid(loss(percent))
-    fleet.watch.stay(length(15, 60))
+    fleet.watch.stay(length(10, 60))
     fleet.lan.forbid()
     assert fleet.watch.shown("dead", began) == set()
     fleet.wait_whole(5)

@@ -28,12 +28,14 @@ HOMES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("meshd/api/server.py", "meshd/api/routes.py"),
     "msgspec": ("meshd/api/", "meshd/engine/"),
     "msgpack": ("protocol/",),
+    "zstandard": ("meshd/api/encodings.py",),
     "uvloop": ("meshd/daemon.py", "meshd/net/", "meshd/node.py"),
     "platformdirs": ("meshd/config.py",),
-    "tomlkit": ("meshd/config.py",),
+    "tomlkit": ("meshd/rewrite.py",),
     "typer": ("meshd/cli.py", "meshd/ctl/"),
     "rich": ("meshd/cli.py", "meshd/ctl/"),
     "psutil": ("meshd/host/",),
+    "shtab": ("meshd/ctl/completion.py",),
     "prometheus_client": ("meshd/metrics.py",),
 }
 """Third-party package -> the only places of the product that may import it."""

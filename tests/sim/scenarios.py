@@ -11,6 +11,7 @@ from collections.abc import Callable
 from random import Random
 
 from protocol.messages import Endpoint
+from tests.sim.desk import Office
 from tests.sim.mesh import Mesh
 from tests.sim.shell import PORT, SimNode, load_record
 
@@ -81,13 +82,19 @@ def mass_restart(seed: int) -> None:
 
 
 def split(seed: int) -> None:
-    """Two halves that lose sight of each other meet again within 5 s of the cable's return."""
+    """Two halves that lose sight of each other hold each other for dead within 6 s (a doubt in the
+    own network of 3 s, and no doubt in oneself because helpers are silent, too), and meet again
+    within 5 s of the cable's return. Half of these cables are back before there is a verdict."""
     mesh, rng, _ = _mesh(seed, 4, 6)
     half = rng.sample(range(len(mesh.nodes)), len(mesh.nodes) // 2)
+    rest = [index for index in range(len(mesh.nodes)) if index not in half]
     for one in half:
-        for other in set(range(len(mesh.nodes))) - set(half):
+        for other in rest:
             mesh.cut(one, other)
-    mesh.world.run(rng.uniform(2.0, 10.0))
+    pairs = [pair for one in half for other in rest for pair in ((one, other), (other, one))]
+    if seed % 2:
+        mesh.world.run_until(lambda: all(mesh.row_state(*pair) == "dead" for pair in pairs), 6.0)
+    mesh.world.run(rng.uniform(1.0, 4.0))
     mesh.world.heal()
     mesh.world.run_until(mesh.agreed, 5.0)
 
@@ -222,6 +229,23 @@ def load(seed: int) -> None:
         mesh.world.run(rng.random() * 0.4)
 
 
+def requests(seed: int) -> None:
+    """Requests arrive everywhere while anything may happen: each is answered exactly once, whoever
+    dies, and when all is over no router holds a lease."""
+    mesh, rng, _ = _mesh(seed, 3, 6)
+    office = Office(mesh, seed)
+    for _ in range(rng.randint(2, 5)):
+        _misfortune(mesh, rng)
+        for _ in range(rng.randint(5, 20)):
+            office.ask(rng.choice(mesh.nodes))
+            mesh.world.run(rng.uniform(0.0, 0.2))
+    _mend(mesh, rng)
+    for _ in range(5):
+        office.ask(rng.choice(mesh.nodes))
+    mesh.world.run_until(office.settled, 30.0, 0.1)
+    office.check_answers()
+
+
 FAULTS = ("kill", "cut", "pause", "loss", "sleep", "pair", "leave")
 
 
@@ -231,6 +255,12 @@ def chaos(seed: int) -> None:
     for _ in range(rng.randint(2, 5)):
         _misfortune(mesh, rng)
         mesh.world.run(rng.uniform(0.1, 2.0))
+    _mend(mesh, rng)
+    mesh.world.run_until(mesh.agreed, 10.0)
+
+
+def _mend(mesh: Mesh, rng: Random) -> None:
+    """The end of all faults: cables whole, the stopped go on, the dead are started again."""
     mesh.world.heal()
     weather = mesh.world.weather
     weather.loss = weather.drop = weather.double = weather.reorder_s = 0.0
@@ -240,7 +270,6 @@ def chaos(seed: int) -> None:
         if not node.running:
             peers = [i for i in range(len(mesh.nodes)) if i != index]
             mesh.restart(index, peers=peers, wall_shift_ms=rng.choice((0, -HOUR_MS)))
-    mesh.world.run_until(mesh.agreed, 10.0)
 
 
 def _misfortune(mesh: Mesh, rng: Random) -> None:
@@ -290,6 +319,7 @@ SCENARIOS: dict[str, Scenario] = {
         cloned,
         moved,
         load,
+        requests,
         chaos,
     )
 }

@@ -18,7 +18,7 @@ from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.machine import Membership, Myself
 from protocol import codec
 from protocol.envelope import Envelope
-from protocol.load import CapacityRecord, LoadRecord, ModelLoad
+from protocol.load import CapacityRecord, LoadRecord, ModelLoad, ModelRecord
 from protocol.messages import ControlMessage, Endpoint
 from tests.sim.world import KEEPALIVE_S, Connection
 
@@ -36,14 +36,19 @@ QUEUE_MAX = 4_096
 """Inputs that wait for a stopped process, in the kernel's buffers."""
 
 
+MODEL_ID = "smollm2-135m"
+SLOTS = 4
+
+
 def capacity_record() -> CapacityRecord:
     """A small machine with one model."""
-    return CapacityRecord(0, "meshd 0.1", "Linux", "sim", 4, 8 * 2**30, (), ("emulated",), ())
+    models = (ModelRecord(MODEL_ID, "emulated"),)
+    return CapacityRecord(0, "meshd 0.1", "Linux", "sim", 4, 8 * 2**30, (), ("emulated",), models)
 
 
 def load_record(in_flight: int = 0) -> LoadRecord:
     """The load of a machine with one model."""
-    model = ModelLoad("smollm2-135m", True, 4, in_flight, 0, 0.5 * in_flight, 512.0, 40.0, 0.0)
+    model = ModelLoad(MODEL_ID, True, SLOTS, in_flight, 0, 0.5 * in_flight, 512.0, 40.0, 0.0)
     return LoadRecord(0, in_flight, 0, 4 * 2**30, 0, "normal", True, (model,))
 
 

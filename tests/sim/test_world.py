@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.checks import Checks
+from tests.sim.desk import Office
 from tests.sim.mesh import Mesh
 from tests.sim.scenarios import kill, silent
-from tests.sim.shell import load_record
+from tests.sim.shell import MODEL_ID, load_record
 from tests.sim.world import Connection, World
 
 
@@ -115,6 +116,59 @@ def test_a_stopped_process_does_nothing_and_then_reads_what_came() -> None:
 def test_checks_of_a_new_mesh_know_no_deaths() -> None:
     """A fresh judge starts without a record."""
     Checks(every_row=True).on_death("a", "b")
+
+
+def _asked(seed: int) -> tuple[Mesh, Office]:
+    mesh = Mesh(seed, 3)
+    mesh.settle()
+    office = Office(mesh, seed)
+    for node in mesh.nodes:
+        office.ask(node)
+    return mesh, office
+
+
+def test_requests_are_answered_in_a_mesh_that_is_well() -> None:
+    """Each has one attempt and one end, and the books are empty then."""
+    mesh, office = _asked(1)
+    mesh.world.run_until(office.settled, 10.0, 0.1)
+    office.check_answers()
+    assert [(len(request.tried), len(request.ends)) for request in office.requests] == [(1, 1)] * 3
+
+
+def test_the_office_catches_a_leaked_lease() -> None:
+    """An entry that belongs to no attempt is found at the next one."""
+    mesh, office = _asked(1)
+    desk = next(iter(office._desks.values()))
+    desk.router.ledger.take(mesh.nodes[1].who.node_id, MODEL_ID, 1.0, desk.node.now)
+    with pytest.raises(AssertionError, match="leases"):
+        mesh.world.run(10.0)
+
+
+def test_the_office_catches_a_request_that_was_answered_twice() -> None:
+    """One end each, no more."""
+    mesh, office = _asked(1)
+    mesh.world.run_until(office.settled, 10.0, 0.1)
+    office.requests[0].ends.append("answered")
+    with pytest.raises(AssertionError, match="ends"):
+        office.check_answers()
+
+
+def test_the_office_catches_a_request_to_the_dead() -> None:
+    """A router that works with an old view asks a node that membership has buried."""
+    mesh, office = _asked(1)
+    stale = mesh.nodes[0].machine.view()
+    mesh.nodes[1].crash()
+    mesh.nodes[2].crash()
+    mesh.world.run(1.0)
+    mesh.nodes[0].machine.view = lambda: stale  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match="which is dead"):
+        _ask_often(mesh, office)
+
+
+def _ask_often(mesh: Mesh, office: Office) -> None:
+    for _ in range(20):
+        office.ask(mesh.nodes[0])
+        mesh.world.run(0.1)
 
 
 @pytest.mark.parametrize("scenario", [kill, silent])

@@ -46,13 +46,28 @@ class Beliefs:
         self._table = table
         self._post = post
         self._health = health
-        self._uplink = Uplink(kit.config)
+        self._uplink = Uplink(kit.config, now)
         self._suspicions: dict[str, Suspicion] = {}
-        self._heard_at = now
         self._judge_from = now
         self._full = False
+        self._shut_out: frozenset[str] = frozenset()
         self.doubted: list[str] = []
         """Nodes to be probed at once; emptied within each input."""
+
+    # Who is not to be known at all
+
+    def shut_out(self, node_ids: frozenset[str]) -> None:
+        """Exactly these are not to be in the table from now on, whatever anybody says of them."""
+        self._shut_out = node_ids
+        for node_id in sorted(node_ids & self._table.rows.keys()):
+            row = self._table.rows[node_id]
+            self._close(row)
+            self._table.drop(node_id)
+            self._kit.say("info", f"{row.name} was shut out of the mesh")
+
+    def ignores(self, node_id: str) -> bool:
+        """Whether nothing is heard from or of this node."""
+        return node_id in self._shut_out
 
     # What a node says of itself
 
@@ -85,7 +100,8 @@ class Beliefs:
 
     def contact(self, row: Row, now: float) -> None:
         """A frame of the node's current run arrived, or its relay answered: it lives now."""
-        row.heard_at = self._heard_at = now
+        row.heard_at = now
+        self._uplink.heard(now)
         if row.state == "alive":
             return
         self._post.tell(row, row.claim(), now)
@@ -104,7 +120,7 @@ class Beliefs:
         if suspicion is None:
             how = f"directly and through {helpers} others" if helpers else "directly"
             self._suspect(row, me, f"did not answer, {how}", now)
-            if not self._uplink.frozen(self._heard_at, now):
+            if not self._uplink.frozen(now):
                 self._post.news(row.claim(), now, straight=True)
             return
         if suspicion.accuse(me):
@@ -121,7 +137,7 @@ class Beliefs:
     def verdict(self, node_id: str, now: float) -> None:
         """A suspicion's time is up."""
         row = self._table.rows[node_id]
-        if not self.judging(now) or self._uplink.frozen(self._heard_at, now):
+        if not self.judging(now) or self._uplink.frozen(now):
             self._agenda.set(("suspicion", node_id), now + self._config.probe_interval_s)
             return
         voices = len(self._suspicions[node_id].accusers)
@@ -160,7 +176,7 @@ class Beliefs:
 
     def hear(self, claim: Update, now: float) -> None:
         """A claim about somebody else than this node."""
-        if claim.incarnation > INCARNATION_MAX:
+        if claim.incarnation > INCARNATION_MAX or self.ignores(claim.node_id):
             return
         row = self._table.rows.get(claim.node_id)
         if row is None:

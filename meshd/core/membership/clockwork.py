@@ -18,13 +18,14 @@ from meshd.core.membership.gossip import pull_interval_s
 from meshd.core.membership.health import LocalHealth
 from meshd.core.membership.inbox import Inbox
 from meshd.core.membership.kit import Kit
-from meshd.core.membership.link import Link
+from meshd.core.membership.link import NEVER, Link
 from meshd.core.membership.links import Links
 from meshd.core.membership.owner import Owner
 from meshd.core.membership.post import Post
 from meshd.core.membership.probe import Prober
 from meshd.core.membership.pulse import Pulse
 from meshd.core.membership.table import GONE, LIVING, Change, Row, Table
+from meshd.core.membership.turns import Turns
 from protocol.load import CapacityRecord, LoadRecord
 from protocol.messages import LoadWanted, Pull
 
@@ -57,7 +58,8 @@ class Clockwork:
         self.links = Links(kit)
         self.post = Post(kit, self.table, self.links)
         self.beliefs = Beliefs(kit, self.table, self.post, self.health, now=now)
-        self.prober = Prober(kit, self.table.peers, self.health, self.post.send)
+        turns = Turns(row.node_id, config.probe_interval_s, row.incarnation / 1_000 - now)
+        self.prober = Prober(kit, self.table, self.health, turns, self.post.send)
         self.inbox = Inbox(
             kit,
             self.table,
@@ -73,7 +75,7 @@ class Clockwork:
         self.show_own(now)
         self._handlers = self._all_handlers()
         kit.agenda.set(PROBE, now + rng.random() * config.probe_interval_s)
-        kit.agenda.set(BEAT, now + rng.random() * config.beat_interval_s)
+        kit.agenda.set(BEAT, now + rng.random() * config.beat_look_s)
         kit.agenda.set(PULL, now + rng.random() * config.pull_interval_s)
 
     def ring(self, key: Key, now: float) -> None:
@@ -89,6 +91,8 @@ class Clockwork:
             self._follow(change, now)
         table.changes.clear()
         for node_id in table.dropped:
+            self.prober.drop(node_id)
+            self.kit.agenda.cancel(("again", node_id))
             self.links.forget(node_id, now)
             self.post.rumours.forget(node_id)
             self.kit.agenda.cancel(("tombstone", node_id))
@@ -115,6 +119,7 @@ class Clockwork:
         self.prober.restart(now)
         for node_id in self.table.peers:
             self.post.send(node_id, LoadWanted(0))
+            self.table.rows[node_id].beat_at = NEVER
         for node_id in self.table.rows:
             self.links.hurry(node_id, now)
         self.kit.agenda.set(BEAT, now)
@@ -138,7 +143,6 @@ class Clockwork:
             "again": self._probe_again,
             "errand": lambda nonce, now: self.prober.errand_over(int(nonce), now),
             "errand late": lambda nonce, _: self.prober.errand_late(int(nonce)),
-            "forget": lambda nonce, _: self.prober.forget(int(nonce)),
             "suspicion": self.beliefs.verdict,
             "tombstone": lambda node_id, _: self.beliefs.expire(node_id),
             "gossip": lambda _, now: self.post.gossip(now),
@@ -190,12 +194,15 @@ class Clockwork:
 
     def _beat(self, now: float) -> None:
         config, peers, owner = self.kit.config, self.table.peers, self.owner
-        self.kit.agenda.set(BEAT, now + config.beat_interval_s)
+        self.kit.agenda.set(BEAT, now + config.beat_look_s)
         full = self.pulse.renew(now) or len(peers) > config.straight_peers
         word = self.pulse.heartbeat if full else self.pulse.beat
         message = word(owner.row.incarnation)
         for node_id in peers.window(self.pulse.next_place(len(peers)), config.straight_peers):
-            self.post.send(node_id, message)
+            row = self.table.rows[node_id]
+            if full or now - row.beat_at >= config.beat_interval_s:
+                row.beat_at = now
+                self.post.send(node_id, message)
         self.show_own(now)
 
     def _pull(self, now: float) -> None:

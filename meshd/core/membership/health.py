@@ -4,8 +4,8 @@ A detector that is itself slow sees everybody else fall silent. So it keeps a sc
 slowness and stretches its own intervals and timeouts by `score + 1`:
 
 - a probe was answered in time: one better;
-- a helper we asked sent neither ack nor nack: one worse (the asker's own side is at fault: the
-  helper is alive, and would have said so);
+- a helper we asked sent neither ack nor nack, although it was heard meanwhile: one worse (the
+  asker's own side is at fault: the helper is alive, and would have said so);
 - this node had to refute a suspicion: one worse;
 - this node was late for its own deadline: one worse. The most direct sign of all, and the only
   one that works in a mesh of two, where there is no helper to ask.

@@ -99,6 +99,8 @@ class Inbox:
 
     def read(self, frame: Frame, now: float) -> None:
         """Take in one frame from another node."""
+        if self._beliefs.ignores(frame.sender):
+            return
         row = self._table.rows.get(frame.sender)
         if row is None or row.boot_id != frame.boot_id:
             row = self._meet(frame, row, now)

@@ -17,6 +17,7 @@ their silence.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
 
@@ -154,6 +155,13 @@ class Membership:
         self._parts.prober.ask(node_id, now)
         return self._end(now)
 
+    def evict(self, node_ids: Collection[str], now: float) -> list[Effect]:
+        """Exactly these nodes are shut out from now on: revoked, or of another mesh. They leave the
+        view and what this node tells at once, without suspicion, and nobody can bring them back."""
+        now = self._begin(now)
+        self._parts.beliefs.shut_out(frozenset(node_ids) - {self._parts.table.self_id})
+        return self._end(now)
+
     # What this machine brings
 
     def report(self, load: LoadRecord, now: float) -> list[Effect]:
@@ -163,7 +171,8 @@ class Membership:
         planned = self._parts.kit.agenda.at(BEAT)
         if due is not None and planned is not None and due < planned:
             self._parts.kit.agenda.set(BEAT, due)
-        self._parts.show_own(now)
+        if due is not None:  # the rest is shown with the next look at heartbeats
+            self._parts.show_own(now)
         return self._end(now)
 
     def announce(self, capacity: CapacityRecord, now: float) -> list[Effect]:

@@ -4,12 +4,18 @@
          |                                    |         |
         ack                          ack through one   nack from all: "it is silent to me, too"
 
-Targets are taken from a shuffled rotation, so that each peer is probed once per round and nobody
-waits longer than two. Besides its turn, a peer is probed at once when there is reason to (`hurry`):
-somebody accuses it, its connection ended, a request to it failed.
+Targets are taken from a rotation (`turns`), so that each peer is probed once per round and nobody
+waits longer than two. Besides its turn, a peer is probed at once when there is reason to: somebody
+accuses it, its connection ended, a request to it failed.
 
 An answer that comes late, even after the probe was called unanswered, is still an answer: it names
 a nonce that nobody but the target of this probe has seen. So each probe is remembered a while.
+
+Helpers are drawn from those who are alive. One that sends neither ack nor nack counts against our
+own health only if it was heard of since the probe began: it is there, it would have said so, and
+the fault lies on our side. A helper that is as silent as the target says nothing of us: half a mesh
+that falls silent at once (a switch between two rooms) would otherwise make this node doubt itself
+ninefold, and wait ninefold for every verdict.
 
 This module decides nothing about anybody's state. It sends, counts, and reports.
 """
@@ -21,8 +27,9 @@ from dataclasses import dataclass, field
 
 from meshd.core.membership.health import LocalHealth
 from meshd.core.membership.kit import Kit
-from meshd.core.membership.roll import Roll
 from meshd.core.membership.roundtrip import RoundTrips
+from meshd.core.membership.table import Table
+from meshd.core.membership.turns import Turns
 from protocol.messages import Ack, Nack, Ping, PingReq
 
 NONCE_START_MAX = 2**15
@@ -41,7 +48,8 @@ class Probe:
     sent_at: float
     helpers: tuple[str, ...] = ()
     nacks: set[str] = field(default_factory=set)
-    over: bool = False
+    over_at: float | None = None
+    """When it was answered or given up, None while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +72,16 @@ class Answered:
 class Prober:
     """All probes of one node, its own and those it runs for others."""
 
-    def __init__(self, kit: Kit, peers: Roll, health: LocalHealth, send: Send) -> None:
+    def __init__(
+        self, kit: Kit, table: Table, health: LocalHealth, turns: Turns, send: Send
+    ) -> None:
         self._config = kit.config
         self._agenda = kit.agenda
         self._rng = rng = kit.rng
-        self._peers = peers
+        self._table = table
+        self._peers = table.peers
         self._health = health
+        self._turns = turns
         self._send = send
         self._round_trips = RoundTrips(kit.config)
         self._rotation: list[str] = []
@@ -80,16 +92,16 @@ class Prober:
 
     def turn(self, now: float) -> None:
         """The next target's turn; sets the alarm for the one after."""
-        interval_s = self._health.stretch(self._config.probe_interval_s)
-        self._agenda.set(("probe", ""), now + interval_s)
+        self._forget(now)
         for _ in range(len(self._rotation) + len(self._peers)):
             if not self._rotation:
-                self._rotation = list(self._peers)
-                self._rng.shuffle(self._rotation)
+                self._rotation = self._turns.order(self._peers, now)[::-1]
             target = self._rotation.pop()
             if target in self._peers and target not in self._asking:
                 self.ask(target, now)
-                return
+                break
+        interval_s = self._health.stretch(self._config.probe_interval_s)
+        self._agenda.set(("probe", ""), self._turns.next(now, interval_s))
 
     def joined(self, node_id: str) -> None:
         """A new peer gets its turn at a random place of the current round."""
@@ -110,8 +122,9 @@ class Prober:
     def unacked(self, target: str, now: float) -> None:
         """The direct wait is over: ask helpers."""
         probe = self._asking[target]
+        without = {target: None, **self._table.suspects}
         probe.helpers = tuple(
-            self._peers.sample(self._config.indirect_probes, self._rng, without=target)
+            self._peers.sample(self._config.indirect_probes, self._rng, without=without)
         )
         for helper in probe.helpers:
             self._send(helper, PingReq(probe.nonce, target))
@@ -123,7 +136,7 @@ class Prober:
         a wake, connections are still being made again, and silent helpers say nothing of us."""
         probe = self._asking[target]
         if judging:
-            self._health.worse(len(probe.helpers) - len(probe.nacks))
+            self._health.worse(sum(self._kept_from_us(helper, probe) for helper in probe.helpers))
         self._close(probe, now)
         return len(probe.helpers)
 
@@ -156,7 +169,7 @@ class Prober:
         rtt_s = now - probe.sent_at if sender == probe.target else None
         if rtt_s is not None:
             self._round_trips.add(rtt_s)
-        if not probe.over:
+        if probe.over_at is None:
             self._health.better()
             self._close(probe, now)
         return Answered(probe.target, rtt_s)
@@ -167,7 +180,7 @@ class Prober:
         probe = self._probes.get(nack.nonce)
         if probe is not None and sender in probe.helpers and probe.target == nack.target:
             probe.nacks.add(sender)
-            if len(probe.nacks) == len(probe.helpers) and not probe.over:
+            if len(probe.nacks) == len(probe.helpers) and probe.over_at is None:
                 self._agenda.set(("silence", probe.target), now)
 
     def asked(self, asker: str, request: PingReq, now: float) -> None:
@@ -189,16 +202,23 @@ class Prober:
         """No answer will come any more."""
         del self._errands[nonce]
 
-    def forget(self, nonce: int) -> None:
-        """An answered or failed probe is old enough to be forgotten."""
-        self._probes.pop(nonce, None)
+    def _kept_from_us(self, helper: str, probe: Probe) -> bool:
+        """Whether a helper lives, but its word on this probe has not reached us."""
+        row = self._table.rows.get(helper)
+        return row is not None and row.heard_at > probe.sent_at and helper not in probe.nacks
 
     def _close(self, probe: Probe, now: float) -> None:
-        probe.over = True
+        probe.over_at = now
         del self._asking[probe.target]
         self._agenda.cancel(("ack", probe.target))
         self._agenda.cancel(("silence", probe.target))
-        self._agenda.set(("forget", str(probe.nonce)), now + self._config.late_ack_s)
+
+    def _forget(self, now: float) -> None:
+        """Probes that ended `late_ack_s` ago. With each turn, because an alarm for each would wake
+        this node as often again as the probes themselves."""
+        for nonce, probe in list(self._probes.items()):
+            if probe.over_at is not None and now - probe.over_at >= self._config.late_ack_s:
+                del self._probes[nonce]
 
     def _end_errand(self, nonce: int) -> None:
         del self._errands[nonce]

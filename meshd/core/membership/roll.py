@@ -6,7 +6,7 @@ index does everything in constant time: add, remove (the last one takes the gap)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from random import Random
 
 
@@ -49,7 +49,7 @@ class Roll:
         start %= len(self._names)
         return (self._names + self._names)[start : start + most]
 
-    def sample(self, most: int, rng: Random, without: str = "") -> list[str]:
-        """Up to `most` names drawn at random, `without` one."""
-        drawn = rng.sample(self._names, min(most + 1, len(self._names)))
-        return [name for name in drawn if name != without][:most]
+    def sample(self, most: int, rng: Random, without: Collection[str] = ()) -> list[str]:
+        """Up to `most` names drawn at random, `without` some."""
+        drawn = rng.sample(self._names, min(most + len(without), len(self._names)))
+        return [name for name in drawn if name not in without][:most]

@@ -54,6 +54,8 @@ class Row:
     """False after a wake, until an answer shows that what arrives is not from before it."""
     disproved: tuple[str, ...] = ()
     """Accusers at this incarnation whose word direct contact has since refuted."""
+    beat_at: float = float("-inf")
+    """When the node last got a heartbeat of ours."""
     told_at: float = float("-inf")
     asked_at: float = float("-inf")
     pulled_at: float = float("-inf")

@@ -106,13 +106,24 @@ class Footprint:
         )
 
 
-def footprint(size_bytes: int, shape: ModelShape, context: int, slots: int) -> Footprint:
-    """What a model takes with `slots` conversations of `context` tokens each."""
+def footprint(
+    size_bytes: int,
+    shape: ModelShape,
+    context: int,
+    slots: int,
+    *,
+    pass_tokens: int = PASS_TOKENS,
+    kept_max_bytes: int = 0,
+) -> Footprint:
+    """What a model takes with `slots` conversations of `context` tokens each, where a pass reads
+    `pass_tokens`, and as many ended conversations are kept beside the running ones, in at most
+    `kept_max_bytes`."""
     if not shape.is_known:
         return Footprint(size_bytes, 0, round(size_bytes * UNKNOWN_RATIO))
     per_token = INTERMEDIATES * shape.width + 2 * shape.feed_forward + MASKS * context
-    prefill = (PASS_TOKENS * per_token + slots * shape.vocabulary) * COMPUTE_BYTES
-    return Footprint(size_bytes, context * slots * shape.kv_bytes_per_token, prefill)
+    prefill = (pass_tokens * per_token + slots * shape.vocabulary) * COMPUTE_BYTES
+    kv = context * slots * shape.kv_bytes_per_token
+    return Footprint(size_bytes, kv + min(kv, kept_max_bytes), prefill)
 
 
 def choose_context(own: int, shape: ModelShape, slots: int, memory_bytes: int) -> int:

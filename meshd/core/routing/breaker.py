@@ -2,9 +2,16 @@
 of the others, and per observer, because a path that is cut from here may be fine from elsewhere.
 
 Closed: requests pass. A failure opens it for OPEN_FIRST_S, doubled by each further failure up to
-OPEN_MAX_S; after that one request may try (half-open), and its success closes the breaker.
-Membership is not consulted and not told: a request that fails stops routing there at once, long
-before anybody agrees that the node is dead; and a node that is merely full is not at fault.
+OPEN_MAX_S; after that one request may try (half-open): its dispatch closes the door again behind it
+for as long, and its success closes the breaker. Membership is not consulted and not told: a request
+that fails stops routing there at once, long before anybody agrees that the node is dead; and a node
+that is merely full is not at fault.
+
+Each failure also raises an error ratio, which the score turns into a cost. It fades with successes
+and with time, the slower the more failures there were in a row: a node that failed once is back
+within seconds, a node that has failed all day draws one request every few minutes.
+
+The same table serves for the path to a whole node, under the model id EVERY_MODEL.
 """
 
 from __future__ import annotations
@@ -21,8 +28,20 @@ OPEN_MAX_S = 30.0
 BREAKERS_MAX = 4_096
 """Entries kept: 64 models on 64 nodes. The one touched least recently gives way."""
 
-ERROR_MEMORY = 0.8
-"""Share of the error ratio that each new outcome leaves: about the last five count."""
+ERROR_MEMORY = 0.5
+"""Share of the error ratio that each new outcome leaves: about the last three count."""
+
+FADE_FIRST_S = 4.0
+"""Half-life of the error ratio after one failure."""
+
+FADE_GROWTH = 6.0
+"""Factor on it for each further failure in a row, up to FADE_MAX_S."""
+
+FADE_MAX_S = 300.0
+"""Longest half-life: a node that only ever fails is tried once in ten minutes or so per router."""
+
+EVERY_MODEL = ""
+"""Stands for the path to a node, whichever model is asked for."""
 
 
 @dataclass(slots=True)
@@ -30,6 +49,18 @@ class _Entry:
     failures: int = 0
     open_until: float = float("-inf")
     error_ratio: float = 0.0
+    at: float = 0.0
+
+    @property
+    def pause_s(self) -> float:
+        return float(min(OPEN_FIRST_S * 2.0 ** min(self.failures - 1, 16), OPEN_MAX_S))
+
+    def fade(self, now: float) -> None:
+        half_life_s = min(
+            FADE_FIRST_S * FADE_GROWTH ** min(max(0, self.failures - 1), 8), FADE_MAX_S
+        )
+        self.error_ratio *= 0.5 ** (max(0.0, now - self.at) / half_life_s)
+        self.at = now
 
 
 class Breakers:
@@ -44,10 +75,18 @@ class Breakers:
     def failed(self, node_id: str, model_id: str, now: float) -> None:
         """A request failed there through the node's fault."""
         entry = self._entry(node_id, model_id)
+        entry.fade(now)
         entry.failures += 1
-        entry.error_ratio = ERROR_MEMORY * entry.error_ratio + (1.0 - ERROR_MEMORY)
-        pause_s = OPEN_FIRST_S * 2.0 ** min(entry.failures - 1, 16)
-        entry.open_until = now + min(pause_s, OPEN_MAX_S)
+        blended = ERROR_MEMORY * entry.error_ratio + (1.0 - ERROR_MEMORY)
+        entry.error_ratio = max(blended, 1.0 - ERROR_MEMORY**entry.failures)
+        entry.open_until = now + entry.pause_s
+
+    def tried(self, node_id: str, model_id: str, now: float) -> None:
+        """A request is sent there. In a half-open breaker it is the one trial: the next waits for
+        its outcome, or for another pause."""
+        entry = self._entries.get((node_id, model_id))
+        if entry is not None and entry.failures and entry.open_until <= now:
+            entry.open_until = now + entry.pause_s
 
     def succeeded(self, node_id: str, model_id: str) -> None:
         """A request was answered there."""
@@ -65,10 +104,13 @@ class Breakers:
         entry = self._entries.get((node_id, model_id))
         return max(0.0, entry.open_until - now) if entry else 0.0
 
-    def error_ratio(self, node_id: str, model_id: str) -> float:
-        """Share of recent requests that failed there, in [0, 1]."""
+    def error_ratio(self, node_id: str, model_id: str, now: float) -> float:
+        """Share of recent requests that failed there, in [0, 1], faded by time."""
         entry = self._entries.get((node_id, model_id))
-        return entry.error_ratio if entry else 0.0
+        if entry is None:
+            return 0.0
+        entry.fade(now)
+        return entry.error_ratio
 
     def _entry(self, node_id: str, model_id: str) -> _Entry:
         key = (node_id, model_id)

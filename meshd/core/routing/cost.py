@@ -2,24 +2,37 @@
 
 The score of a node is a time, so every influence has the same unit and the sum means something:
 
-    rtt + max(0, backlog - age) + own + load + prompt / prompt_tps + output / generation_tps(batch)
+    rtt + max(0, backlog - age) + own + crowd + load + prefill + decode + batch + pressure
+        + correction + owner + penalty + queue
 
 - `backlog` is the node's own estimate of its queue, drained by the record's age: a record of 2 s
   ago that spoke of 3 s of work speaks of 1 s now. Without the drain, old news repels for ever.
 - `own` is what this router has sent there since that record was made. Without it, every request
-  between two heartbeats goes to the same node.
-- `generation_tps(batch)` falls with the number of streams decoded together.
+  between two heartbeats goes to the same node. Jobs that find a free slot delay nobody; the others
+  wait for as many endings as there are jobs ahead. `crowd` charges those beyond OWN_MAX_ROUNDS
+  rounds of the slots once more: on data that old, others have been sending too.
+- `prefill` counts the tokens that the node has not cached, `decode` the answer, at measured rates.
+- `batch`: streams decoded together slow each other. A measured rate already holds the company that
+  a stream usually has there, so only the difference from the usual counts, either way.
+- `correction` is what this router saw itself: attempts there took so much longer, or shorter, than
+  the node's own figures said (`experience`).
+- `queue` is what the others pay: whoever waits makes those behind wait. A router that minds only
+  its own request fills the fast machines' queues where a slower machine is free.
+- `owner`: on battery, hot or in use, a machine costs its owner more than time; it is asked when the
+  others are that much busier. `penalty` prices errors, so that failing fast never attracts.
 
-Simulated on an unequal fleet this rule stays within 6 % of an oracle's mean at one heartbeat a
-second, where least-in-flight is off by a factor of five. Errors are a cost too: a node that failed
-lately carries a penalty, so that failing fast never attracts.
+A record is priced once (`price_of`), when it arrives; a demand is then a few multiplications, and
+`board` sifts a thousand prices before a few are scored. Simulated on an unequal fleet with one
+heartbeat a second this stays within a few per cent of an oracle, where least-in-flight is off by
+a factor of five (benchmarks/METHODOLOGY.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshd.core.routing.demand import Demand
+from meshd.core.routing.experience import NO_EXPERIENCE, Experience
 from meshd.core.routing.ledger import Outstanding
 from protocol.load import LoadRecord, ModelLoad
 
@@ -37,16 +50,30 @@ BATCH_SLOWDOWN_RATIO = 0.25
 """How much one more stream in the batch slows every stream. Between a GPU (about 0.05) and a CPU
 (about 0.8, measured on two cores)."""
 
-PRESSURE_WARN_FACTOR = 1.5
+PRESSURE_WARN_RATIO = 0.5
 """A machine short of memory decodes slower and may have to evict: its own work counts half more."""
 
+ON_BATTERY_RATIO = 1.0
+HOT_RATIO = 0.5
+OWNER_ACTIVE_RATIO = 1.0
+"""What a machine's owner pays beside time, as a share of the work: a battery empties, a fan howls
+and clocks fall, a person waits. All three together make a machine look 3.5 times slower."""
+
 ERROR_PENALTY_S = 10.0
-"""Cost of a node whose every recent request failed; scaled by its error ratio."""
+ERROR_FACTOR = 10.0
+"""Cost of a node whose every recent request failed: so many seconds, and so many times the work
+itself, because a detour is always worth that. Scaled by its error ratio."""
+
+QUEUE_RATIO = 2.0
+"""What those behind pay for each second in a queue: simulated, 1 to 4 are better than 0 on every
+kind of traffic tried; 2 costs the tail of none."""
+
+OWN_MAX_ROUNDS = 2
+"""Own dispatches on one record that are taken at face value: twice the node's slots."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """The terms of one node's expected completion time, in seconds."""
+class Cost(NamedTuple):
+    """The terms of one node's expected completion time, in seconds. They add up to the score."""
 
     rtt_s: float
     backlog_s: float
@@ -55,53 +82,153 @@ class Cost:
     prefill_s: float
     decode_s: float
     penalty_s: float
+    crowd_s: float = 0.0
+    batch_s: float = 0.0
+    pressure_s: float = 0.0
+    correction_s: float = 0.0
+    owner_s: float = 0.0
+    queue_s: float = 0.0
+
+    @property
+    def work_s(self) -> float:
+        """Prefill and decode as they will really be, in this company and at this machine."""
+        return self.prefill_s + self.decode_s + self.batch_s + self.pressure_s + self.correction_s
+
+    @property
+    def generation_s(self) -> float:
+        """The part of the work after the first token."""
+        planned_s = self.prefill_s + self.decode_s + self.batch_s
+        return self.work_s * (self.decode_s + self.batch_s) / planned_s if planned_s else 0.0
 
     @property
     def first_token_s(self) -> float:
         """Expected time to the first token."""
-        return self.rtt_s + self.backlog_s + self.own_dispatch_s + self.load_s + self.prefill_s
+        waiting_s = self.rtt_s + self.backlog_s + self.own_dispatch_s + self.load_s
+        return waiting_s + self.work_s - self.generation_s
 
     @property
     def service_s(self) -> float:
         """Time the node itself will be busy with this job."""
-        return self.load_s + self.prefill_s + self.decode_s
+        return self.load_s + self.work_s
 
     @property
     def total_s(self) -> float:
-        """Expected completion time, penalties included."""
-        return self.first_token_s + self.decode_s + self.penalty_s
+        """The score: expected completion time, penalties included."""
+        return sum(self)
+
+
+class Price(NamedTuple):
+    """What a record says of a node, as coefficients."""
+
+    at: float
+    """When the record was received (monotonic s)."""
+    rtt_s: float
+    backlog_s: float
+    load_s: float
+    prompt_s: float
+    """Seconds per prompt token, at the node's own figures."""
+    output_s: float
+    """Seconds per token of an answer, in the usual company."""
+    slots: int
+    ahead: int
+    """Jobs running or waiting there."""
+    usual_beside: float
+    """Streams that one of them usually had beside it."""
+    slow: float
+    """Factor on work: memory pressure."""
+    correction: float
+    """Factor on work: what was seen from here."""
+    owner: float
+    """Factor on work beyond time: what it costs the owner."""
+    error_ratio: float
+
+    def batch(self, own_jobs: int) -> float:
+        """How much slower than usual a stream is decoded beside what is there now."""
+        beside = min(self.ahead + own_jobs, self.slots - 1)
+        return (1.0 + BATCH_SLOWDOWN_RATIO * beside) / (
+            1.0 + BATCH_SLOWDOWN_RATIO * self.usual_beside
+        )
+
+    @property
+    def scale(self) -> float:
+        """Seconds of score per second of work at the node's own figures."""
+        return self.slow * self.correction * (1.0 + self.owner)
+
+
+def price_of(
+    load: LoadRecord,
+    model: ModelLoad | None,
+    *,
+    at: float,
+    rtt_s: float,
+    experience: Experience = NO_EXPERIENCE,
+) -> Price:
+    """The price of a node whose records `load` and `model` were received at `at` (monotonic s)."""
+    prompt_tps = _rate(model.prompt_tps if model else 0.0, PROMPT_TPS_UNMEASURED)
+    generation_tps = _rate(model.generation_tps if model else 0.0, GENERATION_TPS_UNMEASURED)
+    return Price(
+        at=at,
+        rtt_s=rtt_s,
+        backlog_s=model.backlog_s if model else 0.0,
+        load_s=cold_start_s(model),
+        prompt_s=1.0 / prompt_tps,
+        output_s=1.0 / generation_tps,
+        slots=max(1, model.slots if model else 1),
+        ahead=model.in_flight + model.queued if model else 0,
+        usual_beside=experience.beside,
+        slow=1.0 + (PRESSURE_WARN_RATIO if load.pressure != "normal" else 0.0),
+        correction=experience.correction(prompt_tps, generation_tps),
+        owner=ON_BATTERY_RATIO * load.on_battery
+        + HOT_RATIO * load.hot
+        + OWNER_ACTIVE_RATIO * load.owner_active,
+        error_ratio=load.error_ratio,
+    )
 
 
 def expected_completion(
     demand: Demand,
-    load: LoadRecord,
-    model: ModelLoad | None,
+    price: Price,
     outstanding: Outstanding,
+    now: float,
     *,
-    rtt_s: float,
-    age_s: float,
-    error_ratio: float,
+    error_ratio: float = 0.0,
+    cached_ratio: float = 0.0,
 ) -> Cost:
-    """The cost of `demand` at a node whose last records are `load` and `model`.
+    """The cost of `demand` at a node of this price.
 
-    `age_s` is how old the records are here; `error_ratio` in [0, 1] is this router's own recent
-    experience with the node.
+    `outstanding` is what this router has sent there since the record, `error_ratio` in [0, 1] its
+    own recent experience with the node, `cached_ratio` in [0, 1] the share of the prompt that the
+    node need not read again.
     """
-    in_flight = (model.in_flight if model else 0) + outstanding.jobs
-    slots = max(1, model.slots if model else 1)
-    slowdown = PRESSURE_WARN_FACTOR if load.pressure != "normal" else 1.0
-    prompt_tps = _rate(model.prompt_tps if model else 0.0, PROMPT_TPS_UNMEASURED)
-    generation_tps = _rate(model.generation_tps if model else 0.0, GENERATION_TPS_UNMEASURED)
-    streams_beside = min(in_flight, slots - 1)
-    generation_tps /= 1.0 + BATCH_SLOWDOWN_RATIO * streams_beside
+    jobs = outstanding.jobs
+    prefill_s = price.prompt_s * demand.prompt_tokens * (1.0 - cached_ratio)
+    decode_s = price.output_s * demand.output_tokens
+    batch_s = decode_s * (price.batch(jobs) - 1.0)
+    planned_s = prefill_s + decode_s + batch_s
+    pressed_s = planned_s * price.slow
+    work_s = pressed_s * price.correction
+    own_s = crowd_s = 0.0
+    if jobs:
+        each_s = outstanding.service_s / jobs / price.slots
+        own_s = each_s * (
+            _waits(price.ahead + jobs, price.slots) - _waits(price.ahead, price.slots)
+        )
+        crowd_s = each_s * max(0, jobs - OWN_MAX_ROUNDS * price.slots)
+    backlog_s = max(0.0, price.backlog_s - max(0.0, now - price.at))
     return Cost(
-        rtt_s=rtt_s,
-        backlog_s=max(0.0, (model.backlog_s if model else 0.0) - age_s),
-        own_dispatch_s=outstanding.service_s / slots if in_flight >= slots else 0.0,
-        load_s=cold_start_s(model),
-        prefill_s=slowdown * demand.prompt_tokens / prompt_tps,
-        decode_s=slowdown * demand.output_tokens / generation_tps,
-        penalty_s=ERROR_PENALTY_S * max(load.error_ratio, error_ratio),
+        rtt_s=price.rtt_s,
+        backlog_s=backlog_s,
+        own_dispatch_s=own_s,
+        load_s=price.load_s,
+        prefill_s=prefill_s,
+        decode_s=decode_s,
+        penalty_s=max(price.error_ratio, error_ratio) * (ERROR_PENALTY_S + ERROR_FACTOR * work_s),
+        crowd_s=crowd_s,
+        batch_s=batch_s,
+        pressure_s=pressed_s - planned_s,
+        correction_s=work_s - pressed_s,
+        owner_s=work_s * price.owner,
+        queue_s=QUEUE_RATIO * (backlog_s + own_s),
     )
 
 
@@ -110,6 +237,11 @@ def cold_start_s(model: ModelLoad | None) -> float:
     if model is None:
         return LOAD_UNMEASURED_S
     return 0.0 if model.warm else (model.load_s or LOAD_UNMEASURED_S)
+
+
+def _waits(ahead: int, slots: int) -> int:
+    """Endings that a job must wait for before it gets a slot."""
+    return max(0, ahead - slots + 1)
 
 
 def _rate(measured_tps: float, otherwise_tps: float) -> float:

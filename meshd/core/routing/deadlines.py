@@ -1,20 +1,42 @@
 """How long to wait before trying elsewhere, per phase, from size and measured speed.
 
 One long time-out for everything makes a dead peer cost minutes; one short time-out makes a slow
-prefill run again on every node. So the wait for the first token is a multiple of what the score
-expected it to take, and each later gap has its own limit. When nobody else could take the job there
-is nothing to gain from giving up early: then only the outer limit holds.
+prefill run again on every node. So each phase of an attempt has its own:
+
+- *connect*: until the peer has taken the job. A few round trips; what is unreachable fails sooner.
+- *first event*: a multiple of what the score expected it to take.
+- *inter-token*: a stream that falls silent. Tokens come one gap after another, so a dozen missing
+  gaps mean a stall, unless the machine has somebody else's prompt to read in between. Whether it
+  has is in its record, and how long that can take follows from its measured prefill rate and from
+  how much its engine reads in one go: ours read a fragment between two tokens, an adopted server
+  may read a whole context.
+- *total*: the longest answer allowed, several times over; what a forgotten stream costs at most.
+
+When nobody else could take the job there is nothing to gain from giving up early: then only the
+outer limits hold.
 """
 
 from __future__ import annotations
 
-from meshd.core.routing.cost import Cost
+from dataclasses import dataclass
+
+from meshd.core.routing.catalogue import Offer
+from meshd.core.routing.cost import BATCH_SLOWDOWN_RATIO, Cost
 from meshd.core.routing.demand import Demand
 from protocol.jobs import Job
 
 PATIENCE_FACTOR = 4.0
-"""Patience as a multiple of the expected time to the first token: estimates of prompt length and
-rate are off by 1.5 and 1.3; twice their product is a fault, not an error of estimation."""
+"""Patience as a multiple of the expected time: estimates of prompt length and rate are off by 1.5
+and 1.3; twice their product is a fault, not an error of estimation."""
+
+CONNECT_FLOOR_S = 0.4
+"""Least patience for a peer to take a job: ten Wi-Fi round trips that were all repeated once."""
+
+CONNECT_RTT_FACTOR = 20.0
+"""Patience for a peer to take a job, in measured round trips."""
+
+CONNECT_MAX_S = 5.0
+"""Most of it: beyond, a person notices, and a path that slow is no path."""
 
 FIRST_EVENT_FLOOR_S = 5.0
 """Least patience: an idle laptop waking its disk, a first request after an hour."""
@@ -23,25 +45,113 @@ FIRST_EVENT_MAX_S = 600.0
 """Most patience, and all of it when nobody else could take the job: what the clients' own read
 time-outs allow."""
 
-INTER_TOKEN_MAX_S = 60.0
-"""Longest silence inside a stream: sixty times the slowest useful machine's gap, and long enough
-for someone else's long prompt to be prefilled in between."""
+INTER_TOKEN_FLOOR_S = 2.0
+"""Shortest silence that counts as a stall: twice the period of heartbeats, so that the record which
+says who else is there is newer than the silence; a laptop's hiccup is shorter."""
 
+INTER_TOKEN_GAPS = 12.0
+"""Missing gaps between tokens that count as a stall; the slowest useful machine (4 tokens/s) is
+given three seconds."""
+
+INTER_TOKEN_MAX_S = 60.0
+"""Longest silence inside a stream, whatever the reason, and all of it without alternatives."""
+
+FRAGMENT_TOKENS = 2_048
+"""What an engine of ours reads at most of somebody's prompt before it goes on with everybody."""
+
+CONTEXT_UNKNOWN_TOKENS = 8_192
+"""Longest prompt that an adopted server is given time for when it does not tell its context."""
+
+FRAGMENTING_ENGINES = ("llamacpp", "mlx", "emulated")
+"""Engines that read long prompts in fragments, by the first word of their name."""
+
+TOTAL_MAX_S = 3_600.0
+"""Longest any attempt may run; equals the lease."""
 
 UNBOUNDED_TOKENS = 4_096
 """Length assumed for an answer that nobody bounded, when all of it must be waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Patience with one attempt, in seconds from the beginning of each phase."""
+
+    connect_s: float
+    first_event_s: float
+    inter_token_s: float
+    """As the records stood at the start. Before a stream is given up for its silence, ask
+    `inter_token_deadline_s` again with the node's newest offer."""
+    total_s: float
+
+
+def deadlines(
+    job: Job, demand: Demand, offer: Offer, cost: Cost, *, alternatives: bool
+) -> Deadlines:
+    """All deadlines of an attempt at `offer`, which was scored with `cost`."""
+    return Deadlines(
+        connect_s=connect_deadline_s(cost),
+        first_event_s=first_event_deadline_s(job, demand, cost, alternatives=alternatives),
+        inter_token_s=inter_token_deadline_s(offer, alternatives=alternatives),
+        total_s=total_deadline_s(job, demand, cost),
+    )
+
+
+def connect_deadline_s(cost: Cost) -> float:
+    """Seconds for the peer to take the job."""
+    return min(max(CONNECT_FLOOR_S, CONNECT_RTT_FACTOR * cost.rtt_s), CONNECT_MAX_S)
 
 
 def first_event_deadline_s(job: Job, demand: Demand, cost: Cost, *, alternatives: bool) -> float:
     """Seconds to wait for the first event of an attempt.
 
     A job that is not streamed may be answered by an engine that speaks only once, at the end, so
-    the time to decode the longest answer allowed is added.
+    the time to decode the longest answer allowed is added. What a picture or an hour of speech
+    takes is not in any record, so a raw job gets all the time there is.
     """
-    if not alternatives:
+    if not alternatives or job.kind == "raw":
         return FIRST_EVENT_MAX_S
     expected_s = cost.first_token_s
     if not job.stream:
-        longest = UNBOUNDED_TOKENS if job.max_tokens is None else job.max_tokens
-        expected_s += cost.decode_s * max(1.0, longest / max(1, demand.output_tokens))
+        expected_s += _longest_answer_s(job, demand, cost)
     return min(max(FIRST_EVENT_FLOOR_S, PATIENCE_FACTOR * expected_s), FIRST_EVENT_MAX_S)
+
+
+def inter_token_deadline_s(offer: Offer, *, alternatives: bool) -> float:
+    """Seconds of silence inside a stream from `offer` after which it counts as stalled."""
+    load = offer.load
+    if not alternatives or load is None or load.generation_tps <= 0:
+        return INTER_TOKEN_MAX_S
+    beside = max(0, load.in_flight - 1)
+    gap_s = (1.0 + BATCH_SLOWDOWN_RATIO * beside) / load.generation_tps
+    limit_s = max(INTER_TOKEN_FLOOR_S, INTER_TOKEN_GAPS * gap_s)
+    if _others_at(offer):
+        limit_s += _uninterrupted_prefill_s(offer)
+    return min(limit_s, INTER_TOKEN_MAX_S)
+
+
+def total_deadline_s(job: Job, demand: Demand, cost: Cost) -> float:
+    """Seconds for the whole attempt."""
+    expected_s = cost.first_token_s + _longest_answer_s(job, demand, cost)
+    return min(max(FIRST_EVENT_MAX_S, PATIENCE_FACTOR * expected_s), TOTAL_MAX_S)
+
+
+def _longest_answer_s(job: Job, demand: Demand, cost: Cost) -> float:
+    longest = UNBOUNDED_TOKENS if job.max_tokens is None else job.max_tokens
+    return cost.generation_s * max(1.0, longest / max(1, demand.output_tokens))
+
+
+def _others_at(offer: Offer) -> bool:
+    """Whether the machine has, or may have, somebody else's prompt to read."""
+    record = offer.member.load
+    return record is None or record.in_flight + record.queued > 1
+
+
+def _uninterrupted_prefill_s(offer: Offer) -> float:
+    """The longest time that this machine may spend on a prompt before anybody gets a token."""
+    assert offer.load is not None
+    if offer.load.prompt_tps <= 0:
+        return INTER_TOKEN_MAX_S
+    tokens = offer.model.context_length or CONTEXT_UNKNOWN_TOKENS
+    if offer.model.engine.split(" ")[0] in FRAGMENTING_ENGINES:
+        tokens = min(tokens, FRAGMENT_TOKENS)
+    return tokens / offer.load.prompt_tps

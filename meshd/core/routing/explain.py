@@ -1,17 +1,26 @@
-"""A decision in JSON's types: every candidate, every gate, every term of the score."""
+"""A decision in JSON's types: every candidate, every gate, every term of the score.
+
+The names are part of the HTTP interface and stay as they are; new ones may join. Terms are seconds
+and add up to `score_s`: `rtt_s` round trip; `backlog_s` the node's queue, drained by its record's
+age; `own_dispatch_s` and `crowd_s` what this node has sent there since; `load_s` cold start;
+`prefill_s` the prompt's uncached part and `decode_s` the answer, at the node's own rates;
+`batch_s` more or less company than usual there; `pressure_s` memory pressure; `correction_s` what
+attempts from here have taken more, or less, than the node's rates say; `owner_s` on battery, hot or
+in use; `penalty_s` errors.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
+from meshd.core.routing.decision import Candidate, Decision
 from meshd.core.routing.demand import Demand
-from meshd.core.routing.router import Candidate, Decision
 
 
 def decision_body(demand: Demand, decision: Decision) -> dict[str, Any]:
     """The body of `/mesh/v1/explain`. Candidates are ordered: eligible first, then by score."""
-    ordered = sorted(decision.candidates, key=lambda x: (bool(x.blocked_by), x.cost.total_s))
+    ordered = sorted(decision.candidates, key=lambda x: (bool(x.blocked_by), x.score_s))
     chosen = decision.chosen
     return {
         "model": demand.model,
@@ -35,7 +44,8 @@ def _candidate_body(candidate: Candidate) -> dict[str, Any]:
         "eligible": not candidate.blocked_by,
         "warm": bool(offer.load and offer.load.warm),
         "load_age_s": round(candidate.age_s, 3),
+        "cached_ratio": round(candidate.cached_ratio, 3),
         "gates": [asdict(gate) for gate in candidate.gates],
-        "terms": {name: round(value, 4) for name, value in asdict(candidate.cost).items()},
-        "score_s": round(candidate.cost.total_s, 4),
+        "terms": {name: round(value, 4) for name, value in candidate.cost._asdict().items()},
+        "score_s": round(candidate.score_s, 4),
     }

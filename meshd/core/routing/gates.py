@@ -1,15 +1,18 @@
 """Filter: who may take this job at all. A gate says no for one reason, in words for a person.
 
 Gates come before the score because no price makes up for them: a model that cannot see, a context
-that is too short, a machine about to swap. Each gate is one line of GATES; `explain` prints all of
-them for every candidate, so the table is also the documentation.
+that is too short, a machine about to swap. `explain` prints all of them for every candidate.
 
-The breaker is a soft gate. When nothing else is left, trying a node that failed a moment ago beats
-refusing the client; every other gate is hard.
+The breaker and the path are soft gates. When nothing else is left, trying a node that failed a
+moment ago beats refusing the client; every other gate is hard.
+
+When nobody passes, `refusal` says which failure that is for the client: what no node can do at all,
+what no node has the memory for, or what none can take just now.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from meshd.core.routing.catalogue import Offer
@@ -20,6 +23,11 @@ CONTEXT_SLACK_RATIO = 1.5
 """How far the token estimate may be off: only a prompt that is too long even then is filtered."""
 
 BREAKER = "breaker"
+REACH = "reach"
+SOFT = frozenset({BREAKER, REACH})
+"""Gates that give way when nobody passes."""
+
+GIGABYTE = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,12 @@ class Gate:
 
 
 def gates(
-    offer: Offer, demand: Demand, *, breaker_open_s: float, excluded: bool
+    offer: Offer,
+    demand: Demand,
+    *,
+    breaker_open_s: float,
+    excluded: bool,
+    unreachable_s: float = 0.0,
 ) -> tuple[Gate, ...]:
     """Every gate for one offer, in the order of their cost to the person who hits them."""
     load = offer.member.load
@@ -42,7 +55,15 @@ def gates(
         _context(offer, demand),
         _accepting(load),
         _pressure(load),
+        _memory(offer),
         Gate("attempt", not excluded, "already tried for this request" if excluded else ""),
+        Gate(
+            REACH,
+            unreachable_s <= 0,
+            f"not reachable from here, next try in {unreachable_s:.1f} s"
+            if unreachable_s > 0
+            else "",
+        ),
         Gate(
             BREAKER,
             breaker_open_s <= 0,
@@ -56,6 +77,36 @@ def blocked_by(verdicts: tuple[Gate, ...]) -> tuple[str, ...]:
     return tuple(gate.name for gate in verdicts if not gate.ok)
 
 
+def fits(offer: Offer, demand: Demand) -> bool:
+    """Whether the demand passes the gates that depend on what it is: capability and context."""
+    longest = offer.model.context_length
+    return demand.capabilities.issubset(offer.model.capabilities) and (
+        longest == 0 or demand.prompt_tokens <= longest * CONTEXT_SLACK_RATIO
+    )
+
+
+def is_open(offer: Offer) -> bool:
+    """Whether the node passes the gates that depend on its records alone: accepting, pressure,
+    memory."""
+    load = offer.member.load
+    assert load is not None
+    accepting = load.accepting and not load.draining and load.pressure != "critical"
+    return accepting and _missing_bytes(offer) == 0
+
+
+def refusal(blocked: Collection[Collection[str]]) -> str:
+    """The failure code (protocol.jobs.FAILURES) for candidates blocked by these gates each."""
+    if blocked and all("capability" in names for names in blocked):
+        return "unsupported"
+    if blocked and all({"capability", "context"} & set(names) for names in blocked):
+        return "context_length_exceeded"
+    if any("memory" in names for names in blocked) and all(
+        {"capability", "context", "memory"} & set(names) for names in blocked
+    ):
+        return "insufficient_memory"
+    return "overloaded"
+
+
 def _capability(offer: Offer, demand: Demand) -> Gate:
     missing = sorted(demand.capabilities.difference(offer.model.capabilities))
     return Gate("capability", not missing, f"cannot do: {', '.join(missing)}" if missing else "")
@@ -63,9 +114,9 @@ def _capability(offer: Offer, demand: Demand) -> Gate:
 
 def _context(offer: Offer, demand: Demand) -> Gate:
     longest = offer.model.context_length
-    fits = longest == 0 or demand.prompt_tokens <= longest * CONTEXT_SLACK_RATIO
+    fits_in = longest == 0 or demand.prompt_tokens <= longest * CONTEXT_SLACK_RATIO
     detail = f"about {demand.prompt_tokens} tokens, context {longest}"
-    return Gate("context", fits, "" if fits else detail)
+    return Gate("context", fits_in, "" if fits_in else detail)
 
 
 def _accepting(load: LoadRecord) -> Gate:
@@ -77,3 +128,30 @@ def _accepting(load: LoadRecord) -> Gate:
 def _pressure(load: LoadRecord) -> Gate:
     critical = load.pressure == "critical"
     return Gate("pressure", not critical, "memory pressure is critical" if critical else "")
+
+
+def _memory(offer: Offer) -> Gate:
+    missing = _missing_bytes(offer)
+    detail = (
+        f"needs {offer.model.size_bytes / GIGABYTE:.1f} GB, {missing / GIGABYTE:.1f} GB too much"
+        if missing
+        else ""
+    )
+    return Gate("memory", not missing, detail)
+
+
+def _missing_bytes(offer: Offer) -> int:
+    """What the machine lacks to hold the weights: 0 when they are there or on their way, or when
+    they fit into what is neither used nor promised, idle models counted as evictable and an
+    accelerator's own memory as free: the node, which knows better, reserves before it loads.
+    """
+    load, capacity, state = offer.member.load, offer.member.capacity, offer.load
+    if state is None or state.warm or state.in_flight or state.queued or offer.model.emulated:
+        return 0
+    assert load is not None
+    assert capacity is not None
+    idle = {each.model_id for each in load.models if each.warm and not each.in_flight + each.queued}
+    room = load.memory_available_bytes - load.reserved_bytes
+    room += sum(gpu.memory_bytes for gpu in capacity.gpus)
+    room += sum(each.size_bytes for each in capacity.models if each.model_id in idle)
+    return max(0, offer.model.size_bytes - max(0, room))

@@ -29,6 +29,10 @@ class Lease:
     model_id: str
     service_s: float
     at: float
+    job_class: str = ""
+    """`Demand.job_class`."""
+    batch: float = 1.0
+    """The crowding that `service_s` assumes (`Price.batch`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,19 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._leases)
 
-    def take(self, node_id: str, model_id: str, service_s: float, now: float) -> Lease:
+    def take(
+        self,
+        node_id: str,
+        model_id: str,
+        service_s: float,
+        now: float,
+        *,
+        job_class: str = "",
+        batch: float = 1.0,
+    ) -> Lease:
         """Note an attempt that starts now and will keep the node busy for `service_s`."""
         self._expire(now)
-        lease = Lease(self._next_id, node_id, model_id, service_s, now)
+        lease = Lease(self._next_id, node_id, model_id, service_s, now, job_class, batch)
         self._next_id += 1
         self._leases[lease.lease_id] = lease
         self._by_node.setdefault(node_id, {})[lease.lease_id] = lease

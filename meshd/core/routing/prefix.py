@@ -77,6 +77,8 @@ class CachedPrefixes:
         assert conversations > 0
         self._conversations = conversations
         self._held: OrderedDict[bytes, tuple[Cut, ...]] = OrderedDict()
+        self._digest: bytes | None = b""
+        """What was told last; None once something changed."""
 
     def served(self, cuts: Sequence[Cut]) -> None:
         """This prompt was read. It takes the place of the one that it continues, if any."""
@@ -88,17 +90,28 @@ class CachedPrefixes:
         self._held[cuts[-1].key] = tuple(cuts)
         while len(self._held) > self._conversations:
             self._held.popitem(last=False)
+        self._digest = None
 
     def clear(self) -> None:
         """The cache is empty: the model was unloaded, or its process died."""
         self._held.clear()
+        self._digest = b""
+
+    def held_ratio(self, cuts: Sequence[Cut]) -> float:
+        """How much of a prompt is held, 0 to 1: surely, where `cached_ratio` can but guess."""
+        keys = {cut.key for held in self._held.values() for cut in held}
+        held = max((cut.size_bytes for cut in cuts if cut.key in keys), default=0)
+        return held / max(1, cuts[-1].size_bytes) if cuts else 0.0
 
     def digest(self) -> bytes:
         """`DIGEST_BYTES` bytes; the latest prompts' keys where there are too many; empty when
-        nothing is held."""
+        nothing is held. Cheap: it is asked for with every load report."""
+        if self._digest is None:
+            self._digest = self._make_digest()
+        return self._digest
+
+    def _make_digest(self) -> bytes:
         newest = [cut.key for cuts in reversed(self._held.values()) for cut in reversed(cuts)]
-        if not newest:
-            return b""
         bits = bytearray(DIGEST_BYTES)
         for key in newest[:KEYS_MAX]:
             for place in _places(key):

@@ -1,27 +1,43 @@
 """Filter, score, pick: the choice itself, and what has to be remembered between choices.
 
 The router reads one immutable membership view, never waits, and draws chance only from the `rng` it
-was given: the same view, ledger and seed give the same choice. `explain` is `choose` without the
-lease, so what it prints is what would have happened.
+was given: the same view, ledger and seed give the same choice. `explain` reads the survey of a
+`choose` without the lease, so what it prints is what would have happened.
+
+A choice sifts first (`board`): only nodes whose floor is near the best score are scored in full, at
+most SCORED_MAX of them, drawn at random where more are that near: among so many near-equals any is
+good, and routers that draw differently do not meet.
+
+Two scores closer than PROBE_RATIO are decided by records that may be a second old. Such a pair is
+worth asking (`Decision.probe`); `reconsider` chooses again with the answers, and keeps them for the
+choices until the next records.
 
 Not here: sockets, time-outs as timers, retries. The gateway runs the attempts and tells the router
-how each one ended.
+how each one ended: `succeeded` or `failed` at its first event, `finished` when it ran to its end,
+`release` always.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 
 from meshd.core.membership.member import MeshView
-from meshd.core.routing.breaker import Breakers
+from meshd.core.routing.board import Board
+from meshd.core.routing.breaker import EVERY_MODEL, Breakers
 from meshd.core.routing.catalogue import Catalogue, Offer
-from meshd.core.routing.cost import Cost, expected_completion
-from meshd.core.routing.demand import Demand
-from meshd.core.routing.gates import BREAKER, Gate, blocked_by, gates
+from meshd.core.routing.cost import Price, price_of
+from meshd.core.routing.decision import Candidate, Decision
+from meshd.core.routing.demand import Demand, demand_of
+from meshd.core.routing.experience import Completion, Experiences
 from meshd.core.routing.ledger import Lease, Ledger
-from meshd.core.routing.pick import pick
+from meshd.core.routing.lengths import OutputLengths, class_of
+from meshd.core.routing.pick import lot, near_equals
+from meshd.core.routing.weighing import SCORED_MAX, Recent, Weighing, score
+from protocol.jobs import Job
+from protocol.load import ModelLoad
+
+__all__ = ["SCORED_MAX", "Candidate", "Completion", "Decision", "Router"]
 
 RTT_UNMEASURED_S = 0.002
 """Assumed round trip to a peer that has not been measured: a busy Wi-Fi."""
@@ -30,30 +46,14 @@ BROKEN_CODES = frozenset({"engine_failed", "unreachable", "timeout"})
 """Failures that are the node's fault and open its breaker. The others say "not now" (full,
 draining) or "not this" (a bad request), and exclude the node from this request only."""
 
+PROBE_RATIO = 0.25
+"""Scores closer than this may be in the wrong order: about the error of a record of one second."""
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One offer with everything that was considered about it."""
+PROBE_AGE_S = 0.1
+"""Younger records are as good as a probe's answer by the time that the request arrives."""
 
-    offer: Offer
-    gates: tuple[Gate, ...]
-    cost: Cost
-    age_s: float
-
-    @property
-    def blocked_by(self) -> tuple[str, ...]:
-        return blocked_by(self.gates)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The outcome of one choice. `chosen` is None when no candidate was eligible."""
-
-    chosen: Candidate | None
-    candidates: tuple[Candidate, ...]
-    alternatives: int
-    """Eligible candidates besides the chosen one."""
-    reason: str
+PROBE_WORTH_S = 0.1
+"""Shorter requests are not probed for: a probe may take a tenth of this."""
 
 
 class Router:
@@ -62,95 +62,179 @@ class Router:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._catalogue: Catalogue | None = None
+        self._boards: dict[str, Board] = {}
+        self._self_id = ""
+        self._now = 0.0
         self.ledger = Ledger()
         self.breakers = Breakers()
+        self.paths = Breakers()
+        """The ways to nodes, as EVERY_MODEL."""
+        self._recent = Recent(self.ledger, self.breakers, self.paths)
+        self.experiences = Experiences()
+        self.lengths = OutputLengths()
 
     def catalogue(self, view: MeshView) -> Catalogue:
-        """The offers of a view, built once per view."""
-        if self._catalogue is None or self._catalogue.view is not view:
+        """The offers of a view."""
+        if self._catalogue is None:
             self._catalogue = Catalogue(view)
+        elif self._catalogue.view is not view:
+            self._catalogue.update(view)
+        self._self_id = view.self_id
         return self._catalogue
+
+    def demand(self, job: Job, model: str) -> Demand:
+        """The demand of a job for the canonical model id `model`, its length as learnt here."""
+        expected_tokens = self.lengths.expected(class_of(job))
+        return demand_of(job, model, expected_tokens, cut=self._is_telling(model))
 
     def choose(
         self, view: MeshView, demand: Demand, now: float, excluded: Collection[str] = ()
     ) -> Decision:
         """The best node for `demand`, leaving out the ids in `excluded`."""
-        candidates = self._candidates(view, demand, now, excluded)
-        eligible = [x for x in candidates if not x.blocked_by]
-        if not eligible:
-            eligible = [x for x in candidates if x.blocked_by == (BREAKER,)]
-        if not eligible:
-            return Decision(None, tuple(candidates), 0, _why_nobody(candidates))
-        chosen = pick([(x.cost.total_s, x) for x in eligible], self._rng)
-        return Decision(
-            chosen, tuple(candidates), len(eligible) - 1, _why(chosen, eligible, view.self_id)
-        )
+        board = self._board(view, demand.model, now)
+        weighing = Weighing(self._recent, board, demand, now, excluded)
+        near = weighing.best(self._rng) or weighing.last_resort()
+        return self._decide(near, weighing.alternatives(len(near)), weighing.survey)
+
+    def reconsider(
+        self, decision: Decision, fresh: Mapping[str, ModelLoad], now: float
+    ) -> Decision:
+        """The same choice with the loads that nodes (by id) told a moment ago. Who has not
+        answered keeps the score of its record. The answers serve later choices, too."""
+        if not fresh or decision.chosen is None or self._catalogue is None:
+            return decision
+        self._now = now
+        demand = decision.chosen.demand
+        shelf = self._catalogue.shelf(demand.model)
+        near = []
+        for candidate in decision.near:
+            node_id = candidate.offer.member.node_id
+            load, place = fresh.get(node_id), shelf.places.get(node_id)
+            if load is None or place is None:
+                near.append(candidate)
+                continue
+            offer = Offer(shelf.offers[place].member, candidate.offer.model, load, now)
+            shelf.put(offer)
+            price = self._price(offer, is_new=False)
+            near.append(
+                score(
+                    self._recent, offer, price, demand, cached_ratio=candidate.cached_ratio, now=now
+                )
+            )
+        return self._decide(near, decision.alternatives, decision.survey, final=True)
 
     def dispatch(self, chosen: Candidate, now: float) -> Lease:
         """Account for an attempt at the chosen node, from now until `release`."""
         offer = chosen.offer
+        node_id, model_id = offer.member.node_id, offer.model.model_id
+        if len(self.breakers):
+            self.breakers.tried(node_id, model_id, now)
+        if len(self.paths):
+            self.paths.tried(node_id, EVERY_MODEL, now)
         return self.ledger.take(
-            offer.member.node_id, offer.model.model_id, chosen.cost.service_s, now
+            node_id,
+            model_id,
+            chosen.cost.service_s,
+            now,
+            job_class=chosen.demand.job_class,
+            batch=chosen.batch,
         )
 
     def succeeded(self, lease: Lease) -> None:
         """The attempt produced its first event."""
         self.breakers.succeeded(lease.node_id, lease.model_id)
+        self.paths.succeeded(lease.node_id, EVERY_MODEL)
 
     def failed(self, lease: Lease, code: str, now: float) -> None:
         """The attempt ended without an answer, for the reason `code` (protocol.jobs.FAILURES)."""
         if code in BROKEN_CODES:
             self.breakers.failed(lease.node_id, lease.model_id, now)
+        if code == "unreachable":
+            self.unreachable(lease.node_id, now)
+
+    def finished(self, lease: Lease, seen: Completion, now: float) -> None:
+        """The attempt's answer is whole. Not for attempts that were cut off, cancelled or taken
+        over: they say nothing of the length of an answer or the speed of a machine."""
+        self.lengths.observe(lease.job_class, seen.output_tokens)
+        self.experiences.finished(lease.node_id, lease.model_id, seen, lease.batch, now)
+        self._now = now
+        board = self._boards.get(lease.model_id)
+        if board is not None:
+            board.learnt(lease.node_id)
 
     def release(self, lease: Lease) -> None:
         """The attempt is over. Idempotent."""
         self.ledger.release(lease)
 
-    def _candidates(
-        self, view: MeshView, demand: Demand, now: float, excluded: Collection[str]
-    ) -> list[Candidate]:
-        offers = self.catalogue(view).offers(demand.model)
-        return [self._weigh(offer, view, demand, now, excluded) for offer in offers]
+    def unreachable(self, node_id: str, now: float) -> None:
+        """Something sent to this node failed on its way: nothing is sent there for a while,
+        whatever the model, and whatever the membership believes."""
+        self.paths.failed(node_id, EVERY_MODEL, now)
 
-    def _weigh(
-        self, offer: Offer, view: MeshView, demand: Demand, now: float, excluded: Collection[str]
-    ) -> Candidate:
-        member = offer.member
+    def reachable(self, node_id: str) -> None:
+        """Something came back from this node."""
+        self.paths.succeeded(node_id, EVERY_MODEL)
+
+    def _board(self, view: MeshView, model_id: str, now: float) -> Board:
+        self._now = now
+        shelf = self.catalogue(view).shelf(model_id)
+        board = self._boards.get(model_id)
+        if board is None or board.shelf is not shelf:
+            known = self._catalogue.models() if self._catalogue else {}
+            self._boards = {name: old for name, old in self._boards.items() if name in known}
+            board = self._boards[model_id] = Board(shelf, self._price)
+        board.follow()
+        return board
+
+    def _price(self, offer: Offer, is_new: bool) -> Price:
+        member, load = offer.member, offer.load
         assert member.load is not None
-        node_id, model_id = member.node_id, demand.model
-        local = node_id == view.self_id
-        rtt_s = 0.0 if local else (member.rtt_s or RTT_UNMEASURED_S)
-        age_s = max(0.0, now - member.load_at)
-        cost = expected_completion(
-            demand,
+        node_id, model_id = member.node_id, offer.model.model_id
+        if is_new and load is not None:
+            self.experiences.met(node_id, model_id, min(load.in_flight, load.slots))
+        local = node_id == self._self_id
+        return price_of(
             member.load,
-            offer.load,
-            self.ledger.outstanding(node_id, model_id, member.load_at - rtt_s),
-            rtt_s=rtt_s,
-            age_s=age_s,
-            error_ratio=self.breakers.error_ratio(node_id, model_id),
+            load,
+            at=offer.at,
+            rtt_s=0.0 if local else (member.rtt_s or RTT_UNMEASURED_S),
+            experience=self.experiences.of(node_id, model_id, self._now),
         )
-        verdicts = gates(
-            offer,
-            demand,
-            breaker_open_s=self.breakers.open_for_s(node_id, model_id, now),
-            excluded=node_id in excluded,
-        )
-        return Candidate(offer, verdicts, cost, age_s)
+
+    def _is_telling(self, model_id: str) -> bool:
+        board = self._boards.get(model_id)
+        return board is None or board.telling > 0
+
+    def _decide(
+        self,
+        near: Iterable[Candidate],
+        alternatives: int,
+        survey: Callable[[], Sequence[Candidate]],
+        *,
+        final: bool = False,
+    ) -> Decision:
+        ordered = sorted(near, key=lambda each: each.score_s)
+        if not ordered:
+            return Decision(None, (), None, 0, survey, self._self_id)
+        chosen = self._pick(ordered)
+        others = [each for each in ordered if each is not chosen]
+        pair = None
+        if others and not final and _worth_asking(chosen, others[0]):
+            pair = (chosen, others[0])
+        return Decision(chosen, (chosen, *others), pair, alternatives, survey, self._self_id)
+
+    def _pick(self, ordered: Sequence[Candidate]) -> Candidate:
+        equals = near_equals([(each.score_s, each) for each in ordered])
+        if len(equals) == 1:
+            return equals[0]
+        session = equals[0].demand.session
+        if session:
+            return max(equals, key=lambda each: lot(session, each.offer.member.node_id))
+        return self._rng.choice(equals)
 
 
-def _why(chosen: Candidate, eligible: Sequence[Candidate], self_id: str) -> str:
-    """One line for the `x-mesh-route-reason` header."""
-    place = "local" if chosen.offer.member.node_id == self_id else "peer"
-    if len(eligible) == 1:
-        return f"{place}; only candidate"
-    return f"{place}; soonest of {len(eligible)}, expected {chosen.cost.total_s:.2f} s"
-
-
-def _why_nobody(candidates: Sequence[Candidate]) -> str:
-    """What stands in the way, per node, in one line."""
-    parts = []
-    for candidate in candidates:
-        details = [gate.detail for gate in candidate.gates if not gate.ok]
-        parts.append(f"{candidate.offer.member.name}: {', '.join(details)}")
-    return "; ".join(parts)
+def _worth_asking(first: Candidate, second: Candidate) -> bool:
+    """Whether the answers to a probe could turn the choice, and be worth their time."""
+    close = abs(first.score_s - second.score_s) <= PROBE_RATIO * min(first.score_s, second.score_s)
+    old = max(first.age_s, second.age_s) > PROBE_AGE_S
+    return close and old and first.score_s >= PROBE_WORTH_S

@@ -18,11 +18,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import zmq
 
 from meshd.core.membership.member import Member
 from meshd.net.relay import flow
+from meshd.net.relay.ask import Ask
 from meshd.net.relay.refusals import overloaded, unreachable
 from meshd.net.relay.sockets import (
     EVERY_FATE,
@@ -38,11 +40,14 @@ from meshd.net.trust import Identity
 from protocol import limits
 from protocol.errors import ProtocolError, UnknownMessageError
 from protocol.jobs import Failure
+from protocol.load import ModelLoad
 from protocol.messages import (
     Cancel,
     Credit,
     Endpoint,
     JobEvents,
+    LoadProbe,
+    LoadProbed,
     RelayMessage,
     RelayPing,
     RelayPong,
@@ -80,35 +85,7 @@ FAREWELLS = {
     int(zmq.EVENT_CONNECT_RETRIED): "the connection was refused",
 }
 
-
-class Ask:
-    """One request as the asker sees it: what has come in, and who waits for more."""
-
-    __slots__ = ("_waiter", "intake", "request_id")
-
-    def __init__(self, request_id: str) -> None:
-        self.request_id = request_id
-        self.intake = flow.Intake()
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def ready(self) -> None:
-        """Returns when something can be taken."""
-        if not self.intake:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-
-    def wake(self) -> None:
-        """Something can be taken."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def fail(self, failure: Failure) -> None:
-        """End the answer after what is already here."""
-        self.intake.fail(failure)
-        self.wake()
+A = TypeVar("A", RelayPong, TrustSynced, LoadProbed)
 
 
 @dataclass(slots=True)
@@ -144,7 +121,7 @@ class Peer:
         self.endpoint = endpoint
         self.connected = False
         self.asks: dict[str, Ask] = {}
-        self._questions: dict[int, asyncio.Future[RelayMessage]] = {}
+        self._questions: dict[int, tuple[type[RelayMessage], asyncio.Future[Any]]] = {}
         self._nonce = 0
         self._seal = seal
         self._inspection = flow.Inspection(seal.mesh, member.node_id)
@@ -210,14 +187,31 @@ class Peer:
     async def ping(self, timeout_s: float) -> float:
         """Round trip through the peer's relay, in seconds. Raises TimeoutError."""
         started = time.perf_counter()  # the loop's clock has steps of a millisecond on uvloop
-        await self._answer_to(RelayPing, timeout_s)
+        await self._answer_to(RelayPing, RelayPong, timeout_s)
         return time.perf_counter() - started
 
     async def sync(self, state: TrustRecord, timeout_s: float) -> TrustRecord:
         """What the peer trusts, having been told what this node does. Raises TimeoutError."""
-        answer = await self._answer_to(lambda nonce: TrustSync(nonce, state), timeout_s)
-        assert isinstance(answer, TrustSynced)
+        answer = await self._answer_to(
+            lambda nonce: TrustSync(nonce, state), TrustSynced, timeout_s
+        )
         return answer.state
+
+    async def probe(self, model_id: str, timeout_s: float) -> ModelLoad | None:
+        """How a model does there now; None when it is not offered. Raises TimeoutError."""
+        answer = await self._answer_to(
+            lambda nonce: LoadProbe(nonce, model_id), LoadProbed, timeout_s
+        )
+        return answer.load
+
+    def nudge(self) -> None:
+        """Ask for a sign of life, and wait for nothing."""
+        self._put(RelayPing)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last frame from the peer."""
+        return self._loop.time() - self.clocks.heard
 
     def watch(self, now: float) -> None:
         """Notice silence; called a few times a second."""
@@ -258,7 +252,7 @@ class Peer:
         asks, self.asks = self.asks, {}
         for ask in asks.values():
             ask.fail(failure)
-        for answer in self._questions.values():
+        for _, answer in self._questions.values():
             if not answer.done():
                 answer.set_exception(TimeoutError(failure.message))
 
@@ -296,7 +290,7 @@ class Peer:
         match message:
             case JobEvents():
                 self._take_in(message)
-            case RelayPong(nonce) | TrustSynced(nonce):
+            case RelayPong(nonce) | TrustSynced(nonce) | LoadProbed(nonce):
                 self._answered(nonce, message)
             case RelayPing(nonce):
                 self._note(RelayPong(nonce))
@@ -318,14 +312,14 @@ class Peer:
             ask.wake()
 
     async def _answer_to(
-        self, question: Callable[[int], RelayMessage], timeout_s: float
-    ) -> RelayMessage:
+        self, question: Callable[[int], RelayMessage], kind: type[A], timeout_s: float
+    ) -> A:
         self.clocks.used = self._loop.time()
-        answer: asyncio.Future[RelayMessage] = self._loop.create_future()
+        answer: asyncio.Future[A] = self._loop.create_future()
         nonce = self._put(question)
         if self._socket.closed:
             raise TimeoutError(unreachable(self.name, "the connection closed").message)
-        self._questions[nonce] = answer
+        self._questions[nonce] = kind, answer
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer
@@ -333,8 +327,10 @@ class Peer:
             self._questions.pop(nonce, None)
 
     def _answered(self, nonce: int, message: RelayMessage) -> None:
-        answer = self._questions.pop(nonce, None)
-        if answer is not None and not answer.done():
+        kind, answer = self._questions.get(nonce, (None, None))
+        if kind is not type(message):
+            self._counters.late += 1
+        elif answer is not None and not answer.done():
             answer.set_result(message)
 
     def _put(self, question: Callable[[int], RelayMessage]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -14,11 +15,20 @@ from meshd.core.ports import EventStream
 from meshd.net.gatekeeper import Gatekeeper, guard
 from meshd.net.relay import flow
 from meshd.net.relay.client import Client
-from meshd.net.relay.server import Answer, OnTrust, Server, says_nothing
+from meshd.net.relay.duties import (
+    Answer,
+    Duties,
+    LoadOf,
+    OnTrust,
+    offers_nothing,
+    says_nothing,
+)
+from meshd.net.relay.server import Server
 from meshd.net.relay.sockets import Context, Counters, bracketed, new_socket
 from meshd.net.transport import BindError
 from meshd.net.trust import Identity
 from protocol.jobs import Job
+from protocol.load import ModelLoad
 from protocol.trust import TrustRecord
 
 WATCH_S = 0.25
@@ -60,6 +70,7 @@ class Relay:
         admit: Callable[[bytes], bool],
         answer: Answer,
         on_trust: OnTrust = says_nothing,
+        load_of: LoadOf = offers_nothing,
     ) -> None:
         self._counters = Counters()
         self.port = bind_port
@@ -69,8 +80,7 @@ class Relay:
         self._gatekeeper = gatekeeper
         self._host = bind_host
         self._admit = admit
-        self._answer = answer
-        self._on_trust = on_trust
+        self._duties = Duties(answer, on_trust, load_of)
         self._router: zmq.Socket[bytes] | None = None
         self._client: Client | None = None
         self._server: Server | None = None
@@ -100,9 +110,7 @@ class Relay:
         """Serve on the running loop, from now on."""
         assert self._router is not None, "bind() comes first"
         self._client = Client(self._identity, self._seal, self._context, self._counters)
-        self._server = Server(
-            self._router, self._seal, self._answer, self._counters, self._on_trust
-        )
+        self._server = Server(self._router, self._seal, self._duties, self._counters)
         self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
 
     async def close(self) -> None:
@@ -142,6 +150,28 @@ class Relay:
         except flow.Refused as refused:
             raise TimeoutError(refused.failure.message) from None
         return await peer.sync(state, timeout_s)
+
+    async def probe(self, member: Member, model_id: str, timeout_s: float) -> ModelLoad | None:
+        """How a model does on a member at this moment; None when it is not offered there.
+
+        Raises TimeoutError when there is no answer in time. Nothing is asked of a member without a
+        connection: making one takes longer than the answer is worth.
+        """
+        peer = self._running().peers.get(member.node_id)
+        if peer is None or not peer.connected:
+            raise TimeoutError(f"there is no open connection to {member.name}")
+        return await peer.probe(model_id, timeout_s)
+
+    def nudge(self, member: Member) -> None:
+        """Ask for a sign of life, which `silent_s` will show."""
+        peer = self._running().peers.get(member.node_id)
+        if peer is not None and peer.connected:
+            peer.nudge()
+
+    def silent_s(self, member: Member) -> float:
+        """Seconds since a member was last heard here; without a connection it is infinite."""
+        peer = self._running().peers.get(member.node_id)
+        return math.inf if peer is None or not peer.connected else peer.silent_s
 
     def relabel(self, mesh: str) -> None:
         """This node is in another mesh now: every connection of the old one ends."""

@@ -13,14 +13,14 @@ LEASE_S. So a slot never stays with a machine that is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, cast
 
 import zmq
 
-from meshd.core.ports import EventStream
 from meshd.net.gatekeeper import proven_key
 from meshd.net.relay import flow
+from meshd.net.relay.duties import Duties
 from meshd.net.relay.refusals import damaged, gave_up, overloaded, too_slow
 from meshd.net.relay.sessions import SESSION_IDLE_S, SESSIONS_MAX, Inbound, Session, job_in
 from meshd.net.relay.sockets import ENDS_OF_CONNECTIONS, NOBLOCK, Counters, LoopSocket, Monitor
@@ -33,11 +33,13 @@ from protocol.messages import (
     JobChunk,
     JobEvents,
     JobOpen,
+    LoadProbe,
+    LoadProbed,
     RelayMessage,
     RelayPing,
     RelayPong,
 )
-from protocol.trust import TrustRecord, TrustSync, TrustSynced
+from protocol.trust import TrustSync, TrustSynced
 
 OPEN_MAX = 256
 """Requests from others open at once: many more than any engine has slots, few enough to hold."""
@@ -54,17 +56,6 @@ SECOND_LOOK_S = 0.05
 
 ROUTE_MORE = NOBLOCK | int(zmq.SNDMORE)
 
-Answer = Callable[[str, Job], EventStream]
-"""Answers a job of the node with this id on this machine, and never forwards it again."""
-
-OnTrust = Callable[[str, TrustRecord], Awaitable[TrustRecord | None]]
-"""What to say to a node that told what it trusts; None to say nothing. Never raises."""
-
-
-async def says_nothing(_sender: str, _state: TrustRecord) -> TrustRecord | None:
-    """The OnTrust of a node that keeps its trust to itself."""
-    return None
-
 
 class Server:
     """The listening socket, bound and guarded by its caller; starts on the running loop."""
@@ -73,16 +64,14 @@ class Server:
         self,
         socket: zmq.Socket[bytes],
         seal: flow.Seal,
-        answer: Answer,
+        duties: Duties,
         counters: Counters,
-        on_trust: OnTrust = says_nothing,
     ) -> None:
         self.sessions: dict[bytes, Session] = {}
         self.assemblies: flow.Assemblies[tuple[bytes, str]] = flow.Assemblies()
         self.tasks: set[asyncio.Task[None]] = set()
         self._seal = seal
-        self._answer = answer
-        self._on_trust = on_trust
+        self._duties = duties
         self._counters = counters
         self._blocked: set[bytes] = set()
         self._loop = asyncio.get_running_loop()
@@ -184,6 +173,8 @@ class Server:
                 self._on_cancel(session, request_id)
             case RelayPing(nonce):
                 self._note(session, RelayPong(nonce))
+            case LoadProbe(nonce, model_id):
+                self._note(session, LoadProbed(nonce, self._duties.load_of(model_id)))
             case TrustSync():
                 self._own(self._compare(session, message))
             case RelayPong():
@@ -249,7 +240,7 @@ class Server:
         """Tell a member what this node trusts; at most OPEN_MAX of these and of requests."""
         if len(self.tasks) > OPEN_MAX:
             return
-        state = await self._on_trust(session.node_id, asked.state)
+        state = await self._duties.on_trust(session.node_id, asked.state)
         if state is not None and session.route in self.sessions:
             self._note(session, TrustSynced(asked.nonce, state))
 
@@ -263,10 +254,10 @@ class Server:
         """Own one request from its first event to its last."""
         failure: Failure | None = gave_up("its engine ended without saying how")
         try:
-            stream = self._answer(session.node_id, job)
+            stream = self._duties.answer(session.node_id, job)
             try:
                 async for batch in stream:
-                    events = tuple(batch)
+                    events = cast("tuple[Event, ...]", tuple(batch))  # an engine makes no Note
                     if job.stream and not inbound.index:
                         await self._send_events(session, inbound, events[:FIRST_EVENTS])
                         events = events[FIRST_EVENTS:]

@@ -8,9 +8,10 @@ from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.health import LocalHealth
 from meshd.core.membership.kit import Kit
 from meshd.core.membership.probe import Answered, Prober
-from meshd.core.membership.roll import Roll
+from meshd.core.membership.table import Table, row_from
+from meshd.core.membership.turns import Turns
 from protocol.messages import Ack, Nack, Ping, PingReq
-from tests.core.membership.builders import A, B, C, D
+from tests.core.membership.builders import ME, A, B, C, D, claim
 
 Sent = list[tuple[str, Ping | Ack | PingReq | Nack]]
 
@@ -21,12 +22,17 @@ class Desk:
     def __init__(self, *peers: str, config: MembershipConfig | None = None) -> None:
         self.kit = Kit(config or MembershipConfig(), Random(1))
         self.health = LocalHealth(8)
-        self.peers = Roll()
+        self.table = Table(ME, 64)
         for peer in peers:
-            self.peers.add(peer)
+            self.table.add(row_from(claim(peer), 0.0, "known"))
+        self.peers = self.table.peers
         self.sent: Sent = []
         self.prober = Prober(
-            self.kit, self.peers, self.health, lambda to, message: self.sent.append((to, message))
+            self.kit,
+            self.table,
+            self.health,
+            Turns(ME, self.kit.config.probe_interval_s, 0.0),
+            lambda to, message: self.sent.append((to, message)),
         )
 
     def ping(self, target: str, now: float = 0.0) -> Ping:
@@ -39,6 +45,13 @@ class Desk:
         ping = self.ping(target)
         self.prober.unacked(target, 0.1)
         return ping
+
+    def hear(self, *peers: str, at: float) -> None:
+        for peer in peers:
+            self.table.rows[peer].heard_at = at
+
+    def helpers(self) -> list[str]:
+        return sorted(to for to, message in self.sent if isinstance(message, PingReq))
 
 
 def test_everybody_is_probed_once_per_round() -> None:
@@ -99,8 +112,7 @@ def test_helpers_are_asked_and_their_word_counts() -> None:
     """Three others, never the target; an answer through one of them is an answer."""
     desk = Desk(A, B, C, D)
     ping = desk.fail(A)
-    helpers = [to for to, message in desk.sent if isinstance(message, PingReq)]
-    assert sorted(helpers) == [B, C, D]
+    assert desk.helpers() == [B, C, D]
     assert desk.prober.acked(B, Ack(ping.nonce, A), 0.15) == Answered(A, None)
 
 
@@ -113,19 +125,42 @@ def test_an_answer_from_somebody_not_asked_is_none() -> None:
     assert desk.prober.acked(A, Ack(ping.nonce + 9, A), 0.1) is None
 
 
-def test_silent_helpers_speak_against_ourselves() -> None:
-    """A helper that sent neither ack nor nack says that our side is bad; a nack takes it back."""
+def test_suspects_are_not_asked_for_help() -> None:
+    """They may be as silent as the target, and their silence would say nothing."""
+    desk = Desk(A, B, C, D)
+    for peer in (A, C):
+        desk.table.move(desk.table.rows[peer], "suspect", "silent", 0.0)
+    desk.fail(A)
+    assert desk.helpers() == [B, D]
+
+
+def test_helpers_that_live_but_say_nothing_speak_against_ourselves() -> None:
+    """A helper that is heard, but sent neither ack nor nack, says that our side is bad; a nack
+    takes it back."""
     desk = Desk(A, B, C, D)
     ping = desk.fail(A)
+    desk.hear(B, C, D, at=0.15)
     desk.prober.nacked(B, Nack(ping.nonce, A), 0.2)
     assert desk.prober.unanswered(A, 0.3, judging=True) == 3
     assert desk.health.score == 2
+
+
+def test_helpers_as_silent_as_the_target_say_nothing_of_us() -> None:
+    """Half the mesh fell silent at once: whoever was not heard since the probe began, or is not
+    even listed any more, is part of what happened to the target."""
+    desk = Desk(A, B, C, D)
+    desk.hear(B, C, D, at=-1.0)
+    desk.fail(A)
+    desk.table.drop(D)
+    desk.prober.unanswered(A, 0.3, judging=True)
+    assert desk.health.score == 0
 
 
 def test_nacks_from_others_do_not_count() -> None:
     """Only those of helpers, about this target, in answer to this question."""
     desk = Desk(A, B)
     ping = desk.fail(A)
+    desk.hear(B, at=0.15)
     for sender, target in ((C, A), (A, A), (B, C)):
         desk.prober.nacked(sender, Nack(ping.nonce, target), 0.2)
     desk.prober.nacked(B, Nack(ping.nonce + 1, A), 0.2)
@@ -138,6 +173,7 @@ def test_surplus_nacks_do_not_count() -> None:
     desk = Desk(A, B)
     desk.health.worse()
     ping = desk.fail(A)
+    desk.hear(B, at=0.15)
     for _ in range(3):
         desk.prober.nacked(B, Nack(ping.nonce, A), 0.2)
     desk.prober.unanswered(A, 0.3, judging=True)
@@ -164,6 +200,7 @@ def test_right_after_a_wake_silence_says_nothing_of_us() -> None:
     """Connections are still being made again then."""
     desk = Desk(A, B, C, D)
     desk.fail(A)
+    desk.hear(B, C, D, at=0.15)
     desk.prober.unanswered(A, 0.3, judging=False)
     assert desk.health.score == 0
 
@@ -176,8 +213,8 @@ def test_a_late_answer_is_still_an_answer() -> None:
     before = desk.health.score
     assert desk.prober.acked(A, Ack(ping.nonce, A), 0.9) == Answered(A, 0.9)
     assert desk.health.score == before
-    desk.prober.forget(ping.nonce)
-    assert desk.prober.acked(A, Ack(ping.nonce, A), 3.0) is None
+    desk.prober.turn(2.31)
+    assert desk.prober.acked(A, Ack(ping.nonce, A), 2.4) is None
 
 
 def test_bad_health_stretches_own_waits() -> None:

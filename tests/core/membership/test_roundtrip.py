@@ -12,16 +12,16 @@ from meshd.core.membership.roundtrip import ENOUGH, SAMPLES, RoundTrips, smooth
     ("rtt_s", "samples", "timeout_s"),
     [
         (0.001, ENOUGH - 1, 0.12),
-        (0.001, ENOUGH, 0.06),
-        (0.03, ENOUGH, 0.09),
-        (0.1, ENOUGH, 0.3),
+        (0.001, ENOUGH, 0.05),
+        (0.03, ENOUGH, 0.06),
+        (0.1, ENOUGH, 0.2),
         (2.0, ENOUGH, 0.5),
     ],
 )
 def test_the_timeout_follows_the_round_trips_within_bounds(
     rtt_s: float, samples: int, timeout_s: float
 ) -> None:
-    """The default until enough is known, then three times the 99th percentile, clamped."""
+    """The default until enough is known, then twice the 99th percentile, clamped."""
     trips = RoundTrips(MembershipConfig())
     for _ in range(samples):
         trips.add(rtt_s)
@@ -34,7 +34,7 @@ def test_one_outlier_does_not_stretch_everything() -> None:
     trips.add(0.4)
     for _ in range(SAMPLES - 1):
         trips.add(0.001)
-    assert trips.ack_timeout_s == 0.06
+    assert trips.ack_timeout_s == 0.05
 
 
 def test_the_past_is_forgotten() -> None:
@@ -42,7 +42,7 @@ def test_the_past_is_forgotten() -> None:
     trips = RoundTrips(MembershipConfig())
     for rtt_s in [0.4] * SAMPLES + [0.001] * SAMPLES:
         trips.add(rtt_s)
-    assert trips.ack_timeout_s == 0.06
+    assert trips.ack_timeout_s == 0.05
 
 
 def test_a_peer_s_round_trip_is_smoothed() -> None:

@@ -29,6 +29,17 @@ def test_every_slot_owns_its_whole_context() -> None:
     assert four.kv_bytes == 4 * one.kv_bytes
 
 
+def test_conversations_that_are_kept_take_room_beside_those_that_run() -> None:
+    """As much again, up to the bound; and a longer pass takes more to compute with."""
+    plain = footprint(GB, LLAMA_8B, 4096, 1)
+    kept = footprint(GB, LLAMA_8B, 4096, 1, kept_max_bytes=GB)
+    bounded = footprint(GB, LLAMA_8B, 4096, 4, kept_max_bytes=GB)
+    assert kept.kv_bytes == 2 * plain.kv_bytes
+    assert bounded.kv_bytes == 4 * plain.kv_bytes + GB
+    longer = footprint(GB, LLAMA_8B, 4096, 1, pass_tokens=2048)
+    assert longer.prefill_bytes > 2 * plain.prefill_bytes
+
+
 @pytest.mark.parametrize(("context", "measured"), [(4096, 521), (8192, 880)])
 def test_the_sum_covers_what_was_measured_and_little_more(context: int, measured: int) -> None:
     """Resident MiB of a worker with SmolLM2-135M Q4_1 and four slots, after a long prompt."""

@@ -3,6 +3,7 @@
 import pytest
 
 from meshd.core.routing.catalogue import Catalogue
+from protocol.jobs import Job
 from tests.core.routing.fleet import MODEL, load, member, model, view
 
 LLAMA = model(model_id="Llama-3.2-3B", aliases=("llama3.2", MODEL))
@@ -17,6 +18,7 @@ HOUSE = Catalogue(view(member(1), member(2), member(3, LLAMA)))
         ("llama3.2", "Llama-3.2-3B"),
         ("LLAMA3.2:latest", "Llama-3.2-3B"),
         ("llama-3.2-3b", "Llama-3.2-3B"),
+        ("openai/llama-3.2-3b", "Llama-3.2-3B"),
         ("llama", None),
         ("", None),
     ],
@@ -24,6 +26,14 @@ HOUSE = Catalogue(view(member(1), member(2), member(3, LLAMA)))
 def test_a_name_stands_for_one_model_or_none(name, model_id):
     """Exact ids win over aliases, spelling is forgiven, nothing is guessed."""
     assert HOUSE.resolve(name) == model_id
+
+
+def test_a_reserved_word_is_resolved_by_what_is_needed():
+    """`auto` prefers what is warm; nobody here embeds, which the gates will say."""
+    assert HOUSE.resolve("auto") == MODEL
+    assert HOUSE.resolve("fat-brain") in HOUSE.models()
+    assert HOUSE.resolve("auto", Job("r", "embedding", "auto", inputs=("a",))) is not None
+    assert Catalogue(view(member(1, state="dead"))).resolve("auto") is None
 
 
 def test_every_routable_node_with_the_model_makes_an_offer():
@@ -44,3 +54,26 @@ def test_a_model_that_the_load_record_does_not_name_has_no_state():
 def test_a_node_that_is_not_routable_offers_nothing(change):
     """Suspect, or not yet known well enough."""
     assert Catalogue(view(member(1, **change))).resolve(MODEL) is None
+
+
+def test_records_replace_offers_in_place():
+    """Who offers what stays; a node that offers nothing yet changes nothing."""
+    unknown = member(9, capacity=None)
+    house = view(member(1), member(2), unknown)
+    catalogue = Catalogue(house)
+    shelf = catalogue.shelf(MODEL)
+    newer = member(2, load_at=3.0)
+    catalogue.update(view(member(1), newer, member(9, capacity=None, heard_at=1.0)))
+    assert catalogue.shelf(MODEL) is shelf
+    assert shelf.offers[shelf.places[newer.node_id]].member is newer
+
+
+def test_a_change_of_who_offers_what_builds_the_table_anew():
+    """A model more, a node less, a node that became suspect."""
+    catalogue = Catalogue(view(member(1), member(2)))
+    catalogue.update(view(member(1), member(2, LLAMA)))
+    assert catalogue.resolve("llama3.2") == "Llama-3.2-3B"
+    catalogue.update(view(member(1), member(2, LLAMA, state="suspect")))
+    assert catalogue.resolve("llama3.2") is None
+    catalogue.update(view(member(2, LLAMA)))
+    assert set(catalogue.models()) == {"Llama-3.2-3B"}

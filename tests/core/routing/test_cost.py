@@ -3,24 +3,30 @@
 import pytest
 
 from meshd.core.routing import cost as rules
-from meshd.core.routing.cost import cold_start_s, expected_completion
+from meshd.core.routing.cost import cold_start_s, expected_completion, price_of
 from meshd.core.routing.demand import Demand
+from meshd.core.routing.experience import Experience
 from meshd.core.routing.ledger import Outstanding
 from tests.core.routing.fleet import MODEL, load, model_load
 
 DEMAND = Demand(MODEL, frozenset({"chat"}), prompt_tokens=200, output_tokens=50)
+ALONE = Experience()
 
 
-def cost(model=None, *, jobs=0, service_s=0.0, age_s=0.0, error_ratio=0.0, **record):
-    """The cost at one machine; `record` changes its load record."""
+def price(model=None, *, experience=ALONE, **record):
+    """The price of one machine, half a second away; `record` changes its load record."""
+    return price_of(load(**record), model or model_load(), at=0.0, rtt_s=0.5, experience=experience)
+
+
+def cost(model=None, *, jobs=0, service_s=0.0, age_s=0.0, errors=0.0, cached=0.0, **record):
+    """The cost at one machine."""
     return expected_completion(
         DEMAND,
-        load(**record),
-        model or model_load(),
+        price(model, **record),
         Outstanding(jobs, service_s),
-        rtt_s=0.5,
-        age_s=age_s,
-        error_ratio=error_ratio,
+        age_s,
+        error_ratio=errors,
+        cached_ratio=cached,
     )
 
 
@@ -31,6 +37,7 @@ def test_an_idle_warm_machine_costs_its_round_trip_and_its_two_phases():
     assert idle.total_s == 7.5
     assert idle.first_token_s == 2.5
     assert idle.service_s == 7.0
+    assert idle.generation_s == 5.0
 
 
 @pytest.mark.parametrize(("age_s", "left_s"), [(0.0, 3.0), (2.0, 1.0), (9.0, 0.0)])
@@ -39,46 +46,90 @@ def test_old_backlog_drains_with_its_age(age_s, left_s):
     assert cost(model_load(backlog_s=3.0), age_s=age_s).backlog_s == left_s
 
 
-def test_own_dispatches_count_only_when_they_fill_the_slots():
-    """The first two find a free slot each; a third waits for half of what was sent."""
+def test_a_second_in_a_queue_costs_those_behind_as_well():
+    """The wait is priced for them, and is not part of the expected time to the first token."""
+    waiting = cost(model_load(backlog_s=3.0))
+    assert waiting.queue_s == rules.QUEUE_RATIO * 3.0
+    assert waiting.first_token_s == 0.5 + 3.0 + 2.0
+
+
+def test_own_dispatches_wait_only_where_they_fill_the_slots():
+    """Two slots: the second job finds one free; a third and fourth wait for one and two endings."""
     assert cost(jobs=1, service_s=4.0).own_dispatch_s == 0.0
-    assert cost(jobs=2, service_s=8.0).own_dispatch_s == 4.0
+    assert cost(jobs=2, service_s=8.0).own_dispatch_s == 2.0
+    assert cost(jobs=3, service_s=12.0).own_dispatch_s == 4.0
 
 
-def test_streams_decoded_together_slow_each_other():
-    """One neighbour costs BATCH_SLOWDOWN_RATIO; the slots bound how many there can be."""
-    beside_one = 5.0 * (1 + rules.BATCH_SLOWDOWN_RATIO)
-    assert cost(jobs=1).decode_s == pytest.approx(beside_one)
-    assert cost(model_load(in_flight=7)).decode_s == pytest.approx(beside_one)
+def test_own_dispatches_queue_behind_those_that_the_record_shows():
+    """Where every slot is taken already, each own dispatch is one more ending to wait for."""
+    assert cost(model_load(in_flight=2), jobs=1, service_s=4.0).own_dispatch_s == 2.0
+
+
+def test_many_own_dispatches_on_one_record_are_charged_twice():
+    """Beyond OWN_MAX_ROUNDS rounds of the slots others have surely been sending, too."""
+    most = 2 * rules.OWN_MAX_ROUNDS
+    assert cost(jobs=most, service_s=4.0 * most).crowd_s == 0.0
+    assert cost(jobs=most + 1, service_s=4.0 * (most + 1)).crowd_s == 2.0
+
+
+def test_only_company_beyond_the_usual_slows():
+    """A measured rate holds the usual company already; less than that is a gain."""
+    beside_one = 5.0 * rules.BATCH_SLOWDOWN_RATIO
+    assert cost(model_load(in_flight=1)).batch_s == pytest.approx(beside_one)
+    assert cost(model_load(in_flight=7)).batch_s == pytest.approx(beside_one)
+    used_to_one = Experience(beside=1.0)
+    assert cost(model_load(in_flight=1), experience=used_to_one).batch_s == 0.0
+    assert cost(experience=used_to_one).batch_s < 0.0
 
 
 def test_memory_pressure_slows_both_phases():
     """A machine that reclaims memory computes less."""
     pressed = cost(pressure="warn")
-    assert pressed.prefill_s == 2.0 * rules.PRESSURE_WARN_FACTOR
-    assert pressed.decode_s == 5.0 * rules.PRESSURE_WARN_FACTOR
+    assert pressed.pressure_s == 7.0 * rules.PRESSURE_WARN_RATIO
+    assert pressed.service_s == 7.0 * (1.0 + rules.PRESSURE_WARN_RATIO)
+
+
+def test_what_was_seen_from_here_corrects_what_the_node_says():
+    """Work that took four times what its rates promise."""
+    slow = Experience(attempts=1e9, prompt_tokens=100.0, output_tokens=10.0, seconds=8.0)
+    corrected = cost(experience=slow)
+    assert corrected.correction_s > 6.9
+    assert corrected.service_s == pytest.approx(7.0 + corrected.correction_s)
+    assert corrected.first_token_s == pytest.approx(0.5 + 2.0 * corrected.service_s / 7.0)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "ratio"),
+    [
+        ({"on_battery": True}, rules.ON_BATTERY_RATIO),
+        ({"hot": True}, rules.HOT_RATIO),
+        ({"owner_active": True}, rules.OWNER_ACTIVE_RATIO),
+    ],
+)
+def test_a_machine_that_its_owner_needs_costs_more_than_time(trouble, ratio):
+    """It is asked when the others are that much busier; its work takes no longer."""
+    needed = cost(**trouble)
+    assert needed.owner_s == 7.0 * ratio
+    assert needed.service_s == 7.0
+
+
+def test_cached_tokens_are_not_read_again():
+    """Three quarters of the prompt are there."""
+    assert cost(cached=0.75).prefill_s == 0.5
 
 
 def test_errors_cost_time_whoever_saw_them():
     """The worse of the node's own ratio and this router's experience."""
-    assert cost(error_ratio=0.5).penalty_s == rules.ERROR_PENALTY_S / 2
-    reported = expected_completion(
-        DEMAND,
-        load(error_ratio=0.4),
-        model_load(),
-        Outstanding(0, 0.0),
-        rtt_s=0.0,
-        age_s=0.0,
-        error_ratio=0.1,
-    )
-    assert reported.penalty_s == rules.ERROR_PENALTY_S * 0.4
+    whole = rules.ERROR_PENALTY_S + 7.0 * rules.ERROR_FACTOR
+    assert cost(errors=0.5).penalty_s == whole / 2
+    assert cost(errors=0.1, error_ratio=0.5).penalty_s == whole / 2
 
 
 def test_rates_that_were_never_measured_are_assumed():
     """Between the slowest and the fastest machine of a household."""
     new = cost(model_load(prompt_tps=0.0, generation_tps=0.0))
-    assert new.prefill_s == 200 / rules.PROMPT_TPS_UNMEASURED
-    assert new.decode_s == 50 / rules.GENERATION_TPS_UNMEASURED
+    assert new.prefill_s == pytest.approx(200 / rules.PROMPT_TPS_UNMEASURED)
+    assert new.decode_s == pytest.approx(50 / rules.GENERATION_TPS_UNMEASURED)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +148,13 @@ def test_a_cold_model_costs_its_load_time(model, seconds):
 
 def test_a_machine_without_a_model_record_is_priced_by_assumption():
     """Capacity without load: cold, unmeasured, empty."""
-    unknown = expected_completion(
-        DEMAND, load(), None, Outstanding(0, 0.0), rtt_s=0.0, age_s=0.0, error_ratio=0.0
-    )
+    unknown = price_of(load(), None, at=0.0, rtt_s=0.0)
     assert unknown.load_s == rules.LOAD_UNMEASURED_S
-    assert unknown.backlog_s == 0.0
+    assert (unknown.backlog_s, unknown.slots, unknown.ahead) == (0.0, 1, 0)
+
+
+def test_work_without_tokens_takes_no_time():
+    """Nothing to read, nothing to write, nothing to divide by."""
+    nothing = Demand(MODEL, frozenset(), prompt_tokens=0, output_tokens=0)
+    idle = expected_completion(nothing, price(), Outstanding(0, 0.0), 0.0)
+    assert (idle.generation_s, idle.service_s, idle.total_s) == (0.0, 0.0, 0.5)

@@ -1,17 +1,25 @@
-"""How long an attempt may be silent."""
+"""How long an attempt may be silent, phase by phase."""
+
+import pytest
 
 from meshd.core.routing import deadlines as rules
+from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.cost import Cost
-from meshd.core.routing.deadlines import first_event_deadline_s
+from meshd.core.routing.deadlines import deadlines, first_event_deadline_s, inter_token_deadline_s
 from meshd.core.routing.demand import demand_of
-from tests.core.routing.fleet import MODEL, chat
+from tests.core.routing.fleet import MODEL, chat, load, member, model, model_load
+
+
+def cost(*, prefill_s=0.0, decode_s=0.0, rtt_s=0.0):
+    """A cost of these terms and nothing else."""
+    return Cost(rtt_s, 0.0, 0.0, 0.0, prefill_s, decode_s, 0.0)
 
 
 def deadline(*, prefill_s=0.0, decode_s=0.0, alternatives=True, **job_changes):
     """The patience for one chat at a node with these two phases."""
     job = chat(**{"stream": True, **job_changes})
-    cost = Cost(0.0, 0.0, 0.0, 0.0, prefill_s, decode_s, 0.0)
-    return first_event_deadline_s(job, demand_of(job, MODEL), cost, alternatives=alternatives)
+    priced = cost(prefill_s=prefill_s, decode_s=decode_s)
+    return first_event_deadline_s(job, demand_of(job, MODEL), priced, alternatives=alternatives)
 
 
 def test_patience_is_a_multiple_of_what_was_expected():
@@ -32,6 +40,71 @@ def test_without_alternatives_there_is_nothing_to_gain_by_giving_up():
 
 def test_an_answer_in_one_piece_is_given_the_time_to_be_written():
     """20 tokens in 3 s as asked for; 4,096 when nobody set a bound (expected 220)."""
-    assert deadline(decode_s=3.0, stream=False) == 3.0 * rules.PATIENCE_FACTOR
+    assert deadline(decode_s=3.0, stream=False) == pytest.approx(3.0 * rules.PATIENCE_FACTOR)
     unbounded = deadline(decode_s=3.0, stream=False, max_tokens=None)
-    assert unbounded == rules.PATIENCE_FACTOR * 3.0 * rules.UNBOUNDED_TOKENS / 220
+    assert unbounded == pytest.approx(rules.PATIENCE_FACTOR * 3.0 * rules.UNBOUNDED_TOKENS / 220)
+
+
+def offer(*, engine="llamacpp", context=0, others=False, **rates):
+    """A node that decodes 100 and reads 1,000 tokens/s, alone with us or not."""
+    state = model_load(**{"generation_tps": 100.0, "prompt_tps": 1_000.0, "in_flight": 1, **rates})
+    record = load(state, in_flight=2 if others else 1)
+    return Offer(member(1, load=record), model(engine=engine, context_length=context), state)
+
+
+def silence(*, alternatives=True, **of):
+    """The silence after which a stream from such a node counts as stalled."""
+    return inter_token_deadline_s(offer(**of), alternatives=alternatives)
+
+
+def test_a_stream_that_is_alone_on_its_machine_stalls_within_two_seconds():
+    """There is nobody whose prompt could be read in between."""
+    assert silence() == rules.INTER_TOKEN_FLOOR_S
+
+
+def test_a_slow_machine_is_given_a_dozen_of_its_gaps():
+    """Two tokens a second: six seconds."""
+    assert silence(generation_tps=2.0) == 6.0
+
+
+def test_somebody_elses_prompt_is_waited_for():
+    """One fragment of it where the engine reads in fragments, all of it where it may not."""
+    fragment_s = rules.FRAGMENT_TOKENS / 1_000.0
+    assert silence(others=True, context=30_000) == rules.INTER_TOKEN_FLOOR_S + fragment_s
+    whole = silence(others=True, context=30_000, engine="upstream http://x")
+    assert whole == rules.INTER_TOKEN_FLOOR_S + 30.0
+    unknown = silence(others=True, engine="ollama")
+    assert unknown == rules.INTER_TOKEN_FLOOR_S + rules.CONTEXT_UNKNOWN_TOKENS / 1_000.0
+
+
+@pytest.mark.parametrize(
+    "blind",
+    [
+        {"generation_tps": 0.0},
+        {"prompt_tps": 0.0, "others": True},
+        {"alternatives": False},
+        {"generation_tps": 0.1},
+    ],
+)
+def test_where_nothing_is_known_or_to_be_gained_only_the_outer_limit_holds(blind):
+    """Unmeasured, or nowhere else to go, or slower than anybody would bear."""
+    assert silence(**blind) == rules.INTER_TOKEN_MAX_S
+
+
+def test_an_offer_without_a_state_is_given_the_outer_limit():
+    """Its record does not name the model."""
+    assert inter_token_deadline_s(Offer(member(1), model(), None), alternatives=True) == 60.0
+
+
+@pytest.mark.parametrize(
+    ("rtt_s", "connect_s"),
+    [(0.001, rules.CONNECT_FLOOR_S), (0.1, 2.0), (9.0, rules.CONNECT_MAX_S)],
+)
+def test_all_phases_have_their_own_deadline(rtt_s, connect_s):
+    """Connecting follows the round trip; the whole is bounded by what the longest answer takes."""
+    job = chat(stream=True, max_tokens=None)
+    priced = cost(rtt_s=rtt_s, decode_s=22.0)
+    each = deadlines(job, demand_of(job, MODEL), offer(), priced, alternatives=True)
+    assert each.connect_s == pytest.approx(connect_s)
+    assert each.inter_token_s == rules.INTER_TOKEN_FLOOR_S
+    assert each.first_event_s < each.total_s < rules.TOTAL_MAX_S

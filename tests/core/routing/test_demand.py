@@ -8,6 +8,7 @@ from meshd.core.routing.demand import (
     demand_of,
     prompt_tokens_of,
 )
+from protocol.jobs import RawRequest
 from tests.core.routing.fleet import MODEL, chat
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 50_000}}
@@ -52,4 +53,34 @@ def test_tools_and_images_need_a_model_that_can_use_them():
     """What the job holds decides what the model must be able to do."""
     job = chat(tools=[{}], messages=({"role": "user", "content": [IMAGE]},))
     assert capabilities_of(job) == {"chat", "tools", "vision"}
+
+
+def test_a_recording_needs_a_model_that_hears():
+    """It is refused by name where none does, never dropped."""
+    heard = [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]
+    job = chat(messages=({"role": "user", "content": heard},))
+    assert capabilities_of(job) == {"chat", "audio"}
     assert capabilities_of(chat()) == {"chat"}
+
+
+@pytest.mark.parametrize(
+    ("path", "capabilities"),
+    [
+        ("/v1/audio/transcriptions", {"transcription"}),
+        ("/v1/audio/speech?x=1", {"speech"}),
+        ("/v1/images/edits", {"image"}),
+        ("/v1/rerank", set()),
+    ],
+)
+def test_a_request_that_nobody_reads_needs_what_its_path_says(path, capabilities):
+    """Nothing where nobody knows the path; and no token is expected of it."""
+    job = chat(kind="raw", messages=(), raw=RawRequest(path, "application/json", b"{}"))
+    assert capabilities_of(job) == capabilities
+    assert demand_of(job, MODEL).output_tokens == 0
+
+
+def test_a_schema_with_several_types_is_counted():
+    """`"type": ["string", "null"]` is what every optional field of a tool looks like."""
+    schema = {"type": "object", "properties": {"a": {"type": ["string", "null"]}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert prompt_tokens_of(chat(tools=[tool])) > prompt_tokens_of(chat())

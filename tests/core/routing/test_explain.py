@@ -7,6 +7,23 @@ from meshd.core.routing.explain import decision_body
 from meshd.core.routing.router import Router
 from tests.core.routing.fleet import MODEL, chat, load, member, view
 
+TERMS = [
+    "rtt_s",
+    "backlog_s",
+    "own_dispatch_s",
+    "load_s",
+    "prefill_s",
+    "decode_s",
+    "penalty_s",
+    "crowd_s",
+    "batch_s",
+    "pressure_s",
+    "correction_s",
+    "owner_s",
+    "queue_s",
+]
+"""Part of the HTTP interface: names stay, new ones join at the end."""
+
 
 def test_every_candidate_shows_its_gates_and_terms():
     """Eligible ones first, each with a sum that its terms add up to."""
@@ -18,6 +35,8 @@ def test_every_candidate_shows_its_gates_and_terms():
     assert [entry["eligible"] for entry in body["candidates"]] == [True, False]
     first = body["candidates"][0]
     assert abs(sum(first["terms"].values()) - first["score_s"]) < 0.001
+    assert list(first["terms"]) == TERMS
+    assert (first["load_age_s"], first["cached_ratio"]) == (0.0, 0.0)
     assert {gate["name"] for gate in first["gates"]} >= {"capability", "context", "breaker"}
     assert body["demand"]["capabilities"] == ["chat"]
 

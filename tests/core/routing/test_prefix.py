@@ -40,6 +40,29 @@ def test_a_machine_knows_the_conversation_that_it_served():
     assert cached_ratio(holding(job), cuts_of(job)) == 1.0
 
 
+def test_a_machine_knows_for_certain_what_it_holds_itself():
+    """The same answers as the filter's, without its false ones."""
+    cache = CachedPrefixes(4)
+    assert cache.held_ratio(cuts_of(chat("a"))) == 0.0
+    cache.served(cuts_of(chat("a" * 99)))
+    next_turn = cuts_of(chat("a" * 99, "b"))
+    assert cache.held_ratio(next_turn) == cached_ratio(cache.digest(), next_turn)
+    assert cache.held_ratio(cuts_of(chat("b"))) == 0.0
+    assert cache.held_ratio(()) == 0.0
+    cache.clear()
+    assert cache.held_ratio(next_turn) == 0.0
+
+
+def test_a_digest_is_made_anew_when_something_was_served():
+    """And only then: it is asked for with every load report."""
+    cache = CachedPrefixes(4)
+    cache.served(cuts_of(chat("a")))
+    first = cache.digest()
+    assert cache.digest() is first
+    cache.served(cuts_of(chat("b")))
+    assert cached_ratio(cache.digest(), cuts_of(chat("b"))) == 1.0
+
+
 def test_the_next_turn_is_held_up_to_what_is_new():
     """The longer the new message, the smaller the part."""
     short, long = chat("a" * 99, "b"), chat("a" * 99, "b" * 999)

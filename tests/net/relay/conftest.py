@@ -17,6 +17,7 @@ from meshd.net.gatekeeper import Gatekeeper
 from meshd.net.relay import Relay
 from meshd.net.trust import Identity, identity_of
 from protocol.jobs import Event, Failure, Finish, Job, TextDelta
+from protocol.load import ModelLoad
 from protocol.messages import Endpoint
 
 MESH = "0123456789abcdef"
@@ -62,6 +63,7 @@ class World:
         mesh: str = MESH,
         member: bool = True,
         port: int = 0,
+        loads: Mapping[str, ModelLoad] | None = None,
     ) -> AsyncIterator[Relay]:
         """A running relay; `member` says whether the others admit it."""
         identity = identity or new_identity()
@@ -77,6 +79,7 @@ class World:
             bind_port=port,
             admit=lambda key: self.admit_all or key in self.admitted,
             answer=answer or (lambda _sender, _job: stream_of((DONE,))),
+            load_of=(loads or {}).get,
         )
         relay.bind()
         await relay.start()

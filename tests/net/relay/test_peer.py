@@ -28,6 +28,7 @@ from protocol.messages import (
     Endpoint,
     JobEvents,
     JobOpen,
+    LoadProbed,
     RelayMessage,
     RelayPing,
     RelayPong,
@@ -270,3 +271,14 @@ async def test_an_address_that_cannot_be_dialled_is_a_failure(bench: Bench) -> N
     events = await events_of(bench.client.generate(odd, job()))
     assert isinstance(events[-1], Failure)
     assert bench.client.peers == {}
+
+
+async def test_an_answer_of_another_kind_is_no_answer(bench: Bench) -> None:
+    """A pong with the number of a load probe is counted; the probe goes on to wait."""
+    peer = bench.client.peer(bench.member)
+    asked = asyncio.create_task(peer.probe("m", 5))
+    bench.route, _ = await bench.raw.parts()
+    bench.say(RelayPong(1))
+    await until(lambda: bench.counters.late == 1)
+    bench.say(LoadProbed(1, None))
+    assert await asked is None

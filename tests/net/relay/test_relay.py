@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -11,6 +13,7 @@ from meshd.core.ports import Batch, EventStream
 from meshd.net.transport import BindError
 from protocol import limits
 from protocol.jobs import Failure, Job, ReasoningDelta, TextDelta
+from protocol.load import ModelLoad
 
 from .conftest import (
     DONE,
@@ -318,6 +321,36 @@ async def test_a_ping_measures_the_round_trip(world: World) -> None:
     async with world.relay(identity=them) as server, world.relay() as asker:
         assert 0 < await asker.ping(member_of(them, server.port), 5) < 5
         assert asker.stats.peers == 1
+
+
+async def test_a_probe_needs_a_connection_and_tells_the_load_of_that_moment(world: World) -> None:
+    """Without a connection it gives up at once: making one costs more than the answer is worth."""
+    them = new_identity()
+    idle = ModelLoad("m", True, 2, 0, 0, 0.0, 100.0, 10.0, 0.0)
+    loads = {"m": idle}
+    async with world.relay(identity=them, loads=loads) as server, world.relay() as asker:
+        member = member_of(them, server.port)
+        with pytest.raises(TimeoutError):
+            await asker.probe(member, "m", 5)
+        await asker.ping(member, 5)
+        assert await asker.probe(member, "m", 5) == idle
+        busy = loads["m"] = replace(idle, in_flight=2, queued=5, backlog_s=9.0)
+        assert await asker.probe(member, "m", 5) == busy
+        assert await asker.probe(member, "other", 5) is None
+
+
+async def test_a_nudge_is_answered_by_a_sign_of_life(world: World) -> None:
+    """Without a connection a member is silent for ever, and a nudge makes none."""
+    them = new_identity()
+    async with world.relay(identity=them) as server, world.relay() as asker:
+        member = member_of(them, server.port)
+        asker.nudge(member)
+        assert asker.silent_s(member) == inf
+        await asker.ping(member, 5)
+        await asyncio.sleep(0.1)
+        assert asker.silent_s(member) >= 0.05
+        asker.nudge(member)
+        await until(lambda: asker.silent_s(member) < 0.05)
 
 
 async def test_a_closing_relay_ends_what_it_asked_and_what_it_answers(world: World) -> None:

@@ -12,6 +12,7 @@ import zmq
 from meshd.core.ports import Batch, EventStream
 from meshd.net.gatekeeper import Gatekeeper, guard
 from meshd.net.relay import flow
+from meshd.net.relay.duties import Duties
 from meshd.net.relay.server import FIRST_EVENTS, LEASE_S, OPEN_MAX, Server
 from meshd.net.relay.sessions import SESSION_IDLE_S, SESSIONS_MAX
 from meshd.net.relay.sockets import Context, Counters, new_socket
@@ -51,7 +52,7 @@ class Bench:
         guard(socket, b"relay test", self.identity.secret_key)
         self.port = socket.bind_to_random_port("tcp://127.0.0.1")
         seal = flow.Seal(MESH, self.identity.node_id, 1)
-        self.server = Server(socket, seal, self.answer, self.counters)
+        self.server = Server(socket, seal, Duties(self.answer), self.counters)
         self.gatekeeper = gatekeeper
         self.askers: list[RawEnd] = []
         self.raw = self.asker()

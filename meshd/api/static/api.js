@@ -1,0 +1,83 @@
+// Asking the node. A key, where the node wants one, is kept for this tab alone.
+
+const KEY = "meshd-key";
+const POLL_MS = 2000; // where a stream of events cannot be had
+
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export const keepKey = (key) => sessionStorage.setItem(KEY, key);
+
+export function headers(more = {}) {
+  const key = sessionStorage.getItem(KEY);
+  return key ? { ...more, authorization: `Bearer ${key}` } : more;
+}
+
+export async function ask(path, { method = "GET", body, signal } = {}) {
+  const answer = await fetch(path, {
+    method,
+    signal,
+    headers: headers(body === undefined ? {} : { "content-type": "application/json" }),
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  if (!answer.ok) throw await refusal(answer);
+  return answer.json();
+}
+
+export async function refusal(answer) {
+  const said = await answer.json().catch(() => ({}));
+  return new Refused(answer.status, said.error?.message ?? `The node answered ${answer.status}.`);
+}
+
+// The events of one server-sent stream, as [name, text]. fetch and not EventSource, which could
+// send no key.
+export async function* events(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let held = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    held += value;
+    const parts = held.split("\n\n");
+    held = parts.pop();
+    for (const part of parts) {
+      const lines = part.split("\n");
+      const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
+      const name = lines.find((line) => line.startsWith("event:"))?.slice(6).trim() ?? "message";
+      if (data.length) yield [name, data.join("\n")];
+    }
+  }
+}
+
+// Calls `on(name, body)` for ever: from the live stream, or by asking again and again where the
+// browser or a proxy lets no stream through.
+export async function follow(on, trouble, signal) {
+  while (!signal.aborted) {
+    try {
+      const answer = await fetch("/mesh/v1/events", { headers: headers(), signal });
+      if (!answer.ok) throw await refusal(answer);
+      if (!answer.body || typeof TextDecoderStream === "undefined") throw new Error("no streams here");
+      for await (const [name, text] of events(answer)) {
+        trouble(null);
+        on(name, JSON.parse(text));
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof Refused && error.status === 401) return trouble(error);
+    }
+    try {
+      on("status", await ask("/mesh/v1/status", { signal }));
+      on("requests", await ask("/mesh/v1/requests", { signal }));
+      trouble(null);
+    } catch (error) {
+      if (signal.aborted) return;
+      trouble(error);
+      if (error instanceof Refused && error.status === 401) return;
+    }
+    await new Promise((wake) => setTimeout(wake, POLL_MS));
+  }
+}

@@ -1,0 +1,31 @@
+// Numbers and states as people read them.
+
+export const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(bytes < 10 * 2 ** 30 ? 1 : 0)} GiB`;
+
+export function time(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 0.0995) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+export const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+
+export const rate = (tps) => (tps ? `${tps < 10 ? tps.toFixed(1) : Math.round(tps)} tok/s` : "–");
+
+// What a machine's memory says: how full, and how hard pressed.
+export function memory(node) {
+  const total = node.capacity?.memory_total_bytes ?? 0;
+  const free = node.load?.memory_available_bytes ?? 0;
+  if (!total) return null;
+  const used = Math.max(0, total - free);
+  return { total, used, ratio: Math.min(1, used / total), pressure: node.load?.pressure ?? "normal" };
+}
+
+export function standing(node) {
+  if (node.state !== "alive") return node.state;
+  if (node.load?.draining) return "draining";
+  if (node.load?.pressure && node.load.pressure !== "normal") return `${node.load.pressure}: short of memory`;
+  return "alive";
+}

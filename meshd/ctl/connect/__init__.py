@@ -1,0 +1,1 @@
+"""`meshctl connect`: the configuration that makes a client use the mesh."""

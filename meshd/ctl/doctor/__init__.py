@@ -1,0 +1,1 @@
+"""`meshctl doctor`: what keeps this machine out of the mesh, by name, and what mends it."""

@@ -1,0 +1,122 @@
+"""Finding the facts: the daemon is asked, then this machine is looked at."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from meshd.config import ConfigError, Settings, find_config, load_settings
+from meshd.ctl.console import node_of
+from meshd.ctl.doctor.facts import Daemon, Facts
+from meshd.ctl.doctor.network import try_members, try_multicast
+from meshd.ctl.doctor.ports import holder_of
+from meshd.ctl.exits import Trouble
+from meshd.ctl.service.systemd import SYSTEM_UNITS, UNIT
+
+ASK_S = 3.0
+"""Longest wait for the daemon: a doctor who waits is no help."""
+
+VENDORS = {"0x10de": "an NVIDIA GPU", "0x1002": "an AMD GPU"}
+"""PCI vendors whose accelerators can run models; Intel's and virtual ones are left alone."""
+
+CARDS = Path("/sys/class/drm")
+
+
+def gather(args: Namespace) -> Facts:
+    """Everything there is to know, in about two seconds."""
+    settings, wrong = _settings()
+    status: Mapping[str, Any] = {}
+    trouble = ""
+    try:
+        status = node_of(args, ASK_S).get("/mesh/v1/status")
+    except Trouble as refused:
+        trouble = str(refused)
+    facts = Facts(
+        system=platform.system(),
+        now_unix_s=time.time(),
+        daemon=_daemon(args.node, trouble, wrong) if trouble else Daemon(args.node, answers=True),
+        status=status,
+        gpus_present=gpus_present(CARDS),
+        disk_free_bytes=_free(settings.state_dir) if settings else None,
+        state_dir=str(settings.state_dir) if settings else "",
+        mdns_wanted=settings.mdns if settings else True,
+        multicast=None,
+    )
+    hosts = [endpoint.rpartition(":")[0] for endpoint in facts.myself.get("endpoints", ())]
+    return Facts(
+        **{name: getattr(facts, name) for name in Facts.__slots__}
+        | {
+            "multicast": try_multicast([host for host in hosts if _is_ipv4(host)]),
+            "reaches": try_members(facts.peers),
+        }
+    )
+
+
+def gpus_present(cards: Path) -> tuple[str, ...]:
+    """Accelerators that Linux lists, by vendor."""
+    found = []
+    for card in sorted(cards.glob("card[0-9]*")):
+        with suppress(OSError):
+            vendor = (card / "device/vendor").read_text().strip()
+            if vendor in VENDORS:
+                found.append(VENDORS[vendor])
+    return tuple(dict.fromkeys(found))
+
+
+def _settings() -> tuple[Settings | None, str]:
+    """The daemon's settings as a person's own daemon would read them, or what is wrong."""
+    try:
+        return load_settings({}, os.environ, find_config(None, os.environ)), ""
+    except ConfigError as error:
+        return None, str(error)
+
+
+def _daemon(url: str, trouble: str, settings_error: str) -> Daemon:
+    port = urlsplit(url if "://" in url else f"//{url}").port or 0
+    holder = holder_of(port) if port else ""
+    ours = holder.startswith(("meshd", "python"))
+    return Daemon(
+        url,
+        answers=False,
+        trouble=trouble,
+        holder="" if ours else holder,
+        settings_error=settings_error,
+        service=_service(),
+    )
+
+
+def _service() -> str:
+    if not (SYSTEM_UNITS / UNIT).exists() or shutil.which("systemctl") is None:
+        return ""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(  # noqa: S603 - a fixed program
+            ["systemctl", "is-active", UNIT],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=ASK_S,
+        )
+        return done.stdout.strip()
+    return ""
+
+
+def _free(folder: Path) -> int | None:
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    return None if existing is None else shutil.disk_usage(existing).free
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        return ip_address(host).version == 4
+    except ValueError:
+        return False

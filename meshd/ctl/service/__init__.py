@@ -1,0 +1,1 @@
+"""`meshctl service`: the daemon as a service of this machine, under systemd or launchd."""

@@ -1,0 +1,106 @@
+"""What this node does now, and whether it takes more: the owner's desk for drain and requests.
+
+It joins three parts that know nothing of each other: the history of what entered here, the intake
+with what is answered here, and the mesh, where the other nodes' counters of people come from and
+which says who else could carry an answer on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from meshd.core.membership.member import Member, MeshView
+from meshd.history import RECENT, History
+from meshd.intake import Intake
+from protocol.load import LoadRecord
+
+
+class Duty:
+    """The `WorkDesk` of one node. `changed` is called when what the node says of itself did."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        history: History,
+        view: Callable[[], MeshView],
+        changed: Callable[[], object],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._intake = intake
+        self._history = history
+        self._view = view
+        self._changed = changed
+        self._clock = clock
+        self._heard: dict[str, LoadRecord | None] = {}
+
+    def drain(self) -> Mapping[str, Any]:
+        """See `meshd.core.ports.WorkDesk.drain`."""
+        self._intake.drain()
+        self._changed()
+        return self.duty()
+
+    def resume(self) -> Mapping[str, Any]:
+        """See `meshd.core.ports.WorkDesk.resume`."""
+        self._intake.resume()
+        self._changed()
+        return self.duty()
+
+    def duty(self) -> Mapping[str, Any]:
+        """See `meshd.core.ports.WorkDesk.duty`."""
+        running, waiting = self._intake.counts()
+        return {
+            "node": self._view().myself.name,
+            "draining": self._intake.draining,
+            "running": running,
+            "waiting": waiting,
+        }
+
+    def requests(self, limit: int = RECENT) -> Mapping[str, Any]:
+        """See `meshd.core.ports.WorkDesk.requests`."""
+        body = self._history.recent_body(self._clock(), limit)
+        return {**self.duty(), **body, "served": self._intake.rows()}
+
+    def request(self, request_id: str) -> Mapping[str, Any] | None:
+        """See `meshd.core.ports.WorkDesk.request`."""
+        return self._history.body(request_id, self._clock())
+
+    def listen(self) -> None:
+        """Take in what the view says: whom the others served, and who could take what is left here.
+        Called a few times a second; costs nothing for a member that said nothing new."""
+        view, now, shares = self._view(), self._clock(), self._intake.shares
+        for node_id, member in view.members.items():
+            if node_id == view.self_id:
+                continue
+            load = member.load if member.state in {"alive", "suspect"} else None
+            if self._heard.get(node_id) is not load:
+                self._heard[node_id] = load
+                shares.heard(node_id, load.people if load else (), now)
+        for node_id in self._heard.keys() - view.members.keys():
+            del self._heard[node_id]
+            shares.heard(node_id, (), now)
+        self._intake.move_on()
+
+
+def offered_elsewhere(view: MeshView, model_id: str) -> bool:
+    """Whether another node takes work now and has the model of this one: the same file, or where
+    one of the two does not know its file, the same name."""
+    mine = _fingerprint(view.myself, model_id)
+    for node_id, member in view.members.items():
+        load = member.load
+        if node_id == view.self_id or not member.routable or load is None:
+            continue
+        if not load.accepting or load.draining:
+            continue
+        theirs = _fingerprint(member, model_id)
+        if theirs is not None and (not mine or not theirs or mine == theirs):
+            return True
+    return False
+
+
+def _fingerprint(member: Member, model_id: str) -> str | None:
+    """Of the member's model of this name; empty when it does not say, None when it has none."""
+    models = member.capacity.models if member.capacity else ()
+    return next((each.fingerprint for each in models if each.model_id == model_id), None)

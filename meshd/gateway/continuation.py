@@ -1,0 +1,142 @@
+"""What a client has been given of an answer, and how another node can go on from exactly there.
+
+A machine that dies in the middle of an answer leaves a client with some text. The same weights,
+given the same prompt and the same tokens, say the same next token: so where the next node has the
+same file, it is given the very token ids, and with greedy sampling the client cannot tell the
+answer from an uninterrupted one. Where it is only the same model by name, or where ids are not
+known, the text is given instead, and read again by a tokenizer that may cut it differently.
+
+Only what has left for the client counts. Text that an engine still held back, because it could
+have become a stop sequence or half a character, is made again by the next one; so a stop sequence
+that straddles the seam is found there, whole.
+
+What cannot be gone on with: a tool call of which a fragment is out (its arguments are one JSON text
+in the making, and their rest is not ours to guess), thinking (no engine can be handed a thought and
+told to go on), vectors and foreign bodies; and an answer that grew beyond SAID_MAX_BYTES, because
+what is kept here is kept for every stream.
+
+The hot path only appends batches; every FOLD_BATCHES of them are folded into text and ids.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+
+from meshd.core.ports import Batch, Note
+from protocol import limits
+from protocol.jobs import Finish, Job, Queued, ReasoningDelta, TextDelta, ToolCallDelta
+
+SEAMS_MAX = 2
+"""Times one stream may be carried on: two machines of a household may go in one evening; a third
+break says that the answer itself is what breaks them."""
+
+FOLD_BATCHES = 64
+"""Batches kept as they are; folding them takes 20 us."""
+
+SAID_MAX_BYTES = limits.JOB_MAX_BYTES // 4
+"""Text and ids kept of one answer: what is left of a job for a long prompt beside it."""
+
+BYTES_PER_ID = 4
+
+OBSTACLES: dict[type[object], str] = {
+    ToolCallDelta: "it broke off inside a tool call",
+    ReasoningDelta: "it broke off after thinking, which cannot be handed on",
+}
+OBSTACLE = "it is not text"
+TOO_LONG = "it has grown too long to be handed on"
+
+
+class Said:
+    """What one client has been given of one answer."""
+
+    __slots__ = ("_carried", "_exact", "_ids", "_obstacle", "_size", "_text", "batches", "tokens")
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        """What has not been folded yet; the hot path appends here and calls `fold` when it is
+        longer than FOLD_BATCHES."""
+        self.tokens = 0
+        """Tokens in what was folded; text without ids counts as one token a delta."""
+        self._text: list[str] = []
+        self._ids = array("I")
+        self._exact = True
+        self._obstacle = ""
+        self._size = 0
+        self._carried = 0
+
+    def fold(self) -> None:
+        """Take in the batches that wait."""
+        for batch in self.batches:
+            self._take(batch)
+        self.batches.clear()
+        if self._size > SAID_MAX_BYTES and not self._obstacle:
+            self._obstacle = TOO_LONG
+        if self._obstacle:
+            self._text.clear()
+            del self._ids[:]
+
+    def _take(self, batch: Batch) -> None:
+        for event in batch:
+            if type(event) is TextDelta:
+                if event.token_ids:
+                    self._ids.extend(event.token_ids)
+                    self.tokens += len(event.token_ids)
+                elif event.text:
+                    self._exact = False
+                    self.tokens += 1
+                self._text.append(event.text)
+                self._size += len(event.text) + BYTES_PER_ID * len(event.token_ids)
+            elif type(event) not in SILENT:
+                self._obstacle = self._obstacle or OBSTACLES.get(type(event), OBSTACLE)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client has anything at all."""
+        return bool(self.batches or self.tokens or self._text or self._obstacle)
+
+    @property
+    def obstacle(self) -> str:
+        """Why nobody can go on from here; empty when somebody can."""
+        self.fold()
+        return self._obstacle
+
+    @property
+    def exact(self) -> bool:
+        """Whether the ids say all of it."""
+        self.fold()
+        return self._exact and not self._obstacle
+
+    def is_complete(self, job: Job) -> bool:
+        """Only the word that ends it is missing: it is as long as it was allowed to be."""
+        self.fold()
+        return job.max_tokens is not None and 0 < job.max_tokens <= self.tokens
+
+    def resumed(self, job: Job, *, exact: bool) -> Job:
+        """The job of going on, by ids or by text."""
+        self.fold()
+        assert not self._obstacle
+        self._carried = self.tokens
+        left = None if job.max_tokens is None else max(1, job.max_tokens - self.tokens)
+        if exact:
+            return replace(job, prefix_tokens=tuple(self._ids), max_tokens=left)
+        return replace(job, prefix_text="".join(self._text), max_tokens=left)
+
+    def settled(self, finish: Finish) -> Finish:
+        """The account of the whole answer, from that of its last part: what was carried over is
+        prompt to the node that went on, and answer to the client."""
+        carried = self._carried
+        if not carried:
+            return finish
+        prompt = max(0, finish.prompt_tokens - carried)
+        return replace(
+            finish,
+            prompt_tokens=prompt,
+            completion_tokens=finish.completion_tokens + carried,
+            cached_tokens=min(finish.cached_tokens, prompt),
+            counted=finish.counted and self._exact,
+        )
+
+
+SILENT: frozenset[type[object]] = frozenset({Queued, Note, Finish})
+"""Events that are no part of an answer, or end it."""

@@ -1,0 +1,142 @@
+"""The `Gateway` port over one node's router, engines and relay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from meshd.core.membership.member import MeshView
+from meshd.core.ports import Answer, Batch, Note, RequestFailed
+from meshd.core.routing.demand import Demand
+from meshd.core.routing.explain import decision_body
+from meshd.core.routing.hedge import HedgePolicy
+from meshd.core.routing.router import Router
+from meshd.gateway import words
+from meshd.gateway.beginning import Beginning, Begun
+from meshd.gateway.listing import merged_models
+from meshd.gateway.means import Generate, Means, Peers, Unreachable
+from meshd.gateway.request import Request
+from meshd.gateway.stream import Answering
+from meshd.history import History
+from protocol.jobs import Event, Failure, Job, Queued
+
+ANSWER_EVENTS_MAX = 200_000
+"""Events collected for one answer that is not streamed; at one per token, beyond any context."""
+
+
+class MeshGateway:
+    """See the package. `view_changed` is to be called with each new view, on the gateway's loop."""
+
+    def __init__(
+        self,
+        router: Router,
+        view: Callable[[], MeshView],
+        generate: Generate,
+        *,
+        status: Callable[[], Mapping[str, Any]],
+        members: Callable[[], Mapping[str, Any]],
+        unreachable: Unreachable = lambda _node_id, _cause: None,
+        peers: Peers | None = None,
+        history: History | None = None,
+        hedges: HedgePolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without `peers` nobody is nudged or probed: only the patience of each phase holds."""
+        self.history = History() if history is None else history
+        self._means = Means(
+            router,
+            view,
+            generate,
+            peers,
+            unreachable,
+            clock,
+            self.history,
+            HedgePolicy() if hedges is None else hedges,
+        )
+        self.view_changed = self._means.view_changed
+        self.status = status
+        self.members = members
+        self._started_unix_s = int(time.time())
+
+    @property
+    def open_attempts(self) -> int:
+        """Attempts under way, at any node."""
+        return sum(map(len, self._means.open.values()))
+
+    async def submit(self, job: Job) -> Answer:
+        """See `meshd.core.ports.Gateway.submit`."""
+        means = self._means
+        if not means.is_ready:
+            means.make_ready()
+        now = means.clock()
+        story = self.history.opened(job, now)
+        try:
+            return await _begin(Request(means, job, self._demand(job), story, now))
+        except RequestFailed as failed:
+            story.finished(failed.failure, means.clock())
+            raise
+        except BaseException:
+            story.finished(None, means.clock())
+            raise
+
+    def explain(self, job: Job) -> Mapping[str, Any]:
+        """See `meshd.core.ports.Gateway.explain`. Raises RequestFailed for an unknown model."""
+        means, demand = self._means, self._demand(job)
+        decision = means.router.choose(means.view(), demand, means.clock())
+        return decision_body(demand, decision)
+
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """See `meshd.core.ports.Gateway.models`."""
+        means = self._means
+        return merged_models(means.router.catalogue(means.view()), self._started_unix_s)
+
+    def _demand(self, job: Job) -> Demand:
+        router = self._means.router
+        catalogue = router.catalogue(self._means.view())
+        model_id = catalogue.resolve(job.model, job)
+        if model_id is None:
+            raise RequestFailed(words.unknown_model(job.model, sorted(catalogue.models())))
+        return router.demand(job, model_id)
+
+
+async def _begin(request: Request) -> Answer:
+    """The answer from its first event on. Raises RequestFailed."""
+    beginning = Beginning(request)
+    handed = False
+    try:
+        found = await beginning.next()
+        if isinstance(found, Failure):
+            raise RequestFailed(found)
+        handed = True
+    finally:
+        if not handed:
+            await beginning.close()
+    if not request.job.stream:
+        return await _whole(request, beginning, found)
+    attempt = found.attempt if isinstance(found, Begun) else beginning.attempt
+    assert attempt is not None
+    events = Answering(request, beginning, found).events()
+    await anext(events)
+    return Answer(request.head(attempt), events)
+
+
+async def _whole(request: Request, beginning: Beginning, found: Begun | Queued) -> Answer:
+    """The answer when all of it is here. Raises RequestFailed."""
+    collected: list[Event | Note] = []
+    answering = Answering(request, beginning, found, collected)
+    async with aclosing(answering.events()) as events:
+        async for batch in events:
+            collected.extend(batch)
+            if len(collected) > ANSWER_EVENTS_MAX:
+                raise RequestFailed(words.endless())
+    last = collected[-1]
+    if isinstance(last, Failure):
+        raise RequestFailed(last)
+    assert answering.attempt is not None
+    return Answer(request.head(answering.attempt), _once(collected))
+
+
+async def _once(batch: Batch) -> AsyncGenerator[Batch, None]:
+    yield batch

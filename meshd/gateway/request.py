@@ -1,0 +1,185 @@
+"""One request on its way: what is asked, what was tried, and what the client has been given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import replace
+
+from meshd.core.ports import AnswerHead
+from meshd.core.routing.catalogue import Offer
+from meshd.core.routing.demand import Demand
+from meshd.core.routing.router import Candidate, Decision
+from meshd.gateway.attempt import Attempt
+from meshd.gateway.continuation import Said
+from meshd.gateway.means import Means
+from meshd.history import Story
+from protocol.jobs import Failure, Finish, Job
+from protocol.load import ModelLoad
+
+ATTEMPTS_MAX = 8
+"""Nodes tried for one request: more than a household has, and a bound on a storm of refusals."""
+
+PROBE_BUDGET_S = 0.01
+"""How long a choice waits for fresh news of the best two: five round trips of a busy Wi-Fi."""
+
+REQUEST_ID_ROOM = 80
+"""Of a request id, beside the number of the attempt."""
+
+
+class Request:
+    """Made when a job arrives. Not for use by two tasks at once, but for a hedge and its first."""
+
+    __slots__ = (
+        "_asked", "_fingerprint", "began_at", "demand", "excluded", "job", "means", "queued_s",
+        "said", "story", "tries",
+    )  # fmt: skip
+
+    def __init__(self, means: Means, job: Job, demand: Demand, story: Story, now: float) -> None:
+        self.means = means
+        self.job = job
+        self.demand = self._asked = demand
+        self.story = story
+        self.began_at = now
+        self.said = Said()
+        self.tries = 0
+        """Attempts made; the number of the last."""
+        self.excluded: set[str] = set()
+        """Node ids that will not be asked again."""
+        self.queued_s = 0.0
+        """How long the last attempt has waited for a place, as its node told."""
+        self._fingerprint = ""
+        """Of the weights that the client was answered from, where it was."""
+
+    async def choose(self, beside: Collection[str] = ()) -> Decision:
+        """Where to try next; those in `beside` are being tried. Asks the best two how they do
+        where their records leave it open."""
+        means = self.means
+        decision = self.best(beside)
+        if decision.probe is not None and means.peers is not None:
+            fresh = await self._probed(decision.probe)
+            decision = means.router.reconsider(decision, fresh, means.clock())
+        self.story.decided(self.demand, decision)
+        return decision
+
+    def best(self, beside: Collection[str] = ()) -> Decision:
+        """The choice by the records at hand. What a client has begun to read goes on at the same
+        weights if anybody has them, and never at others."""
+        means = self.means
+        router, view, now = means.router, means.view(), means.clock()
+        excluded = self.excluded.union(beside) if beside else self.excluded
+        said = self.said
+        if not said.begun:
+            return router.choose(view, self.demand, now, excluded)
+        known = self._fingerprint
+        marks = {
+            offer.member.node_id: offer.model.fingerprint
+            for offer in router.catalogue(view).offers(self.demand.model)
+        }
+        if known and said.exact:
+            others = {node_id for node_id, mark in marks.items() if mark != known}
+            decision = router.choose(view, self.demand, now, excluded | others)
+            if decision.chosen is not None:
+                return decision
+        strangers = {node_id for node_id, mark in marks.items() if mark and known and mark != known}
+        return router.choose(view, self.demand, now, excluded | strangers)
+
+    def attempt(self, decision: Decision, why: str, limit_s: float) -> Attempt:
+        """A try at the chosen node; whoever gets it ends it. `why` is one of `history.WHYS`."""
+        candidate = decision.chosen
+        assert candidate is not None
+        means = self.means
+        self.tries += 1
+        member = candidate.offer.member
+        record = self.story.attempt_started(member.node_id, member.name, means.clock(), why)
+        return Attempt(means, decision, self._job_for(candidate), record, limit_s)
+
+    def keeps_weights(self, candidate: Candidate) -> bool:
+        """Whether this candidate would go on from the very tokens."""
+        mark = candidate.offer.model.fingerprint
+        return self.said.exact and mark != "" and mark == self._fingerprint
+
+    def failed(self, attempt: Attempt, failure: Failure) -> None:
+        """Not there again: except where only a worker died in the middle of an answer, which will
+        be back in a moment, while its breaker sends the next attempt to others that can."""
+        if failure.code != "engine_failed" or not self.said.begun:
+            self.excluded.add(attempt.node_id)
+
+    def answered_by(self, attempt: Attempt) -> None:
+        """This attempt has begun to answer."""
+        self._fingerprint = attempt.candidate.offer.model.fingerprint
+
+    def start_over(self) -> None:
+        """Nothing of what was collected has left: the next attempt begins at the beginning."""
+        self.said = Said()
+
+    def carried_on(self, attempt: Attempt, failure: Failure) -> None:
+        """Somebody is to go on where `attempt` failed: what was said is a part of the prompt."""
+        self.failed(attempt, failure)
+        asked, tokens = self._asked, self.said.tokens
+        self.demand = replace(
+            asked,
+            prompt_tokens=asked.prompt_tokens + tokens,
+            output_tokens=max(1, asked.output_tokens - tokens),
+        )
+
+    def seam_note(self, attempt: Attempt) -> str:
+        """What a client may read of a seam."""
+        exact = self.keeps_weights(attempt.candidate)
+        return f"continued on {attempt.name}" + ("" if exact else " from its text")
+
+    def ending(self) -> Finish:
+        """The end of an answer whose last word got lost: it is as long as it may be."""
+        return Finish(
+            "length",
+            prompt_tokens=self._asked.prompt_tokens,
+            completion_tokens=self.said.tokens,
+            counted=False,
+        )
+
+    def newest_offer(self, attempt: Attempt) -> Offer:
+        """What is known now of the node that answers."""
+        means = self.means
+        offers = means.router.catalogue(means.view()).offers(self.demand.model)
+        known = (offer for offer in offers if offer.member.node_id == attempt.node_id)
+        return next(known, attempt.candidate.offer)
+
+    def head(self, attempt: Attempt) -> AnswerHead:
+        """Who answers, as it stands now."""
+        offer, reason = attempt.candidate.offer, attempt.decision.reason
+        waited_s = attempt.sent_at - self.began_at + self.queued_s
+        return AnswerHead(
+            request_id=self.job.request_id,
+            node_name=offer.member.name,
+            node_id=offer.member.node_id,
+            model=offer.model.model_id,
+            attempts=self.tries,
+            reason=reason if self.tries == 1 else f"{reason}; attempt {self.tries}",
+            load_age_ms=round(attempt.candidate.age_s * 1000),
+            queue_ms=round(waited_s * 1000),
+            emulated=offer.model.emulated,
+        )
+
+    def _job_for(self, candidate: Candidate) -> Job:
+        """The job under the model's canonical name, with a request id of this attempt's own: a
+        peer that gets two attempts must not confuse them. Most jobs are sent once, as they came."""
+        job, model = self.job, self.demand.model
+        if self.said.begun:
+            job = self.said.resumed(job, exact=self.keeps_weights(candidate))
+        if self.tries == 1 and job.model == model:
+            return job
+        number = f"{job.request_id[:REQUEST_ID_ROOM]}.{self.tries}"
+        return replace(job, model=model, request_id=number)
+
+    async def _probed(self, two: Collection[Candidate]) -> dict[str, ModelLoad]:
+        """What the best two say of themselves within the budget, by node id."""
+        peers = self.means.peers
+        assert peers is not None
+        members = [candidate.offer.member for candidate in two]
+        asked = (peers.probe(each, self.demand.model, PROBE_BUDGET_S) for each in members)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return {
+            member.node_id: answer
+            for member, answer in zip(members, answers, strict=True)
+            if isinstance(answer, ModelLoad)
+        }

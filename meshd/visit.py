@@ -1,0 +1,145 @@
+"""One job's stay at this node: it waits, it runs, it is over; and how to end it from outside.
+
+To break a running stream off is to wake whoever waits for its next event. The task that waits is
+cancelled, and the cancellation is caught here, as `asyncio.timeout` does it. Between two events
+nobody waits, and the stream ends at its next step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from meshd.core.ports import Batch
+from meshd.core.routing.demand import prompt_tokens_of
+from meshd.core.routing.fairness import Ticket
+from meshd.core.routing.lengths import EXPECTED_OUTPUT_TOKENS
+from protocol.jobs import Failure, Finish, Job, Queued, TextDelta
+
+REASSURE_S = 2.0
+"""Longest time that somebody who waits hears nothing: less than any gateway's patience."""
+
+
+class Visit:
+    """Made when a job arrives; `Intake` moves it on. Times are monotonic seconds."""
+
+    __slots__ = (
+        "_news", "_struck", "_told", "_told_at", "_woken", "abandoned", "deltas", "fixed", "job",
+        "last", "over", "refused", "task", "ticket",
+    )  # fmt: skip
+
+    def __init__(self, job: Job, person: str, now: float) -> None:
+        self.job = job
+        self.ticket = ticket_of(job, person, now)
+        self.refused: Failure | None = None
+        """Why it has to go: from the queue, or from its slot."""
+        self.abandoned = False
+        """It is out of the queue already; its stream has yet to say why."""
+        self.fixed = False
+        """It said something that no other node can carry on from."""
+        self.deltas = 0
+        self.last: Finish | Failure | None = None
+        self.over = False
+        self._woken: asyncio.Event | None = None
+        self._news: Queued | None = None
+        self._told = 0
+        self._told_at = now
+        self.task: asyncio.Task[Any] | None = None
+        """Who waits for its next event, while somebody does; set by whoever lets them wait."""
+        self._struck: Failure | None = None
+        """Why that task was cancelled from here."""
+
+    # Waiting
+
+    async def news(self) -> Queued | Failure | None:
+        """What to say while it waits; None when it is its turn."""
+        while self.ticket.started is None:
+            if self.refused is not None:
+                return self.refused
+            if self._news is not None:
+                news, self._news = self._news, None
+                return news
+            self._woken = asyncio.Event()
+            await self._woken.wait()
+        return None
+
+    def tell(self, place: int, wait_s: float, now: float) -> None:
+        """Where it stands: passed on when that changed, or when it heard nothing for a while."""
+        if place != self._told or now - self._told_at >= REASSURE_S:
+            self._news = Queued(place, round(wait_s, 2))
+            self._told, self._told_at = place, now
+            self.wake()
+
+    def wake(self) -> None:
+        """Something is to be looked at: its turn, news, or the door."""
+        if self._woken is not None:
+            self._woken.set()
+
+    # Running
+
+    def ended_by(self, error: BaseException) -> Batch:
+        """The last batch of a stream that ended with `error` instead of one. Raises `error` when it
+        is for somebody else."""
+        if isinstance(error, StopAsyncIteration):
+            return [silent(self.job.model)]
+        task, self.task = self.task, None
+        if self._struck is None or task is None or task.uncancel():
+            raise error
+        return [self._struck]
+
+    def is_over(self, batch: Batch) -> bool:
+        """Note what was said; whether it was the last word."""
+        task, self.task = self.task, None
+        if self._struck is not None and task is not None:
+            task.uncancel()  # an engine that answered its own cancellation
+        last = batch[-1]
+        if type(last) is TextDelta:
+            self.deltas += len(batch)
+        elif isinstance(last, Finish | Failure):
+            self.last = last
+            return True
+        elif not isinstance(last, Queued):
+            self.fixed = True
+        return False
+
+    def break_off(self, failure: Failure) -> None:
+        """End a running visit with this failure."""
+        if self.refused is None and self.last is None:
+            self.refused = failure
+            if self.task is not None:
+                self._struck = failure
+                self.task.cancel()
+
+    @property
+    def taken(self) -> tuple[int, int]:
+        """Tokens of the prompt and of the answer that it really took, as far as is known."""
+        if isinstance(self.last, Finish):
+            prompt = self.last.prompt_tokens - self.last.cached_tokens
+            return max(0, prompt), self.last.completion_tokens
+        if isinstance(self.last, Failure) and not self.deltas:
+            return 0, 0
+        return self.ticket.prompt_tokens, self.deltas
+
+
+def ticket_of(job: Job, person: str, now: float) -> Ticket:
+    """What the fair queue has to know of a job."""
+    output = EXPECTED_OUTPUT_TOKENS
+    if job.max_tokens is not None:
+        output = min(output, job.max_tokens)
+    if job.kind == "embedding":
+        output = 0
+    return Ticket(person, prompt_tokens_of(job), output, now, batch=job.priority == "batch")
+
+
+def silent(model: str) -> Failure:
+    """Of an engine that broke its contract."""
+    return Failure("engine_failed", f"the engine of {model} ended without a word", elsewhere=True)
+
+
+def draining() -> Failure:
+    """What everybody hears who has to go."""
+    return Failure(
+        "draining",
+        "this node is being drained and takes no work now; another node may take this request",
+        elsewhere=True,
+    )

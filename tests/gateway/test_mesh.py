@@ -1,0 +1,54 @@
+"""The gateway as the HTTP server sees it."""
+
+import pytest
+
+from meshd.core.ports import RequestFailed
+from tests.core.routing.fleet import chat, load, member, model
+from tests.gateway.household import Household
+
+
+async def test_an_unknown_model_lists_what_there_is():
+    """The sentence that a person needs."""
+    house = Household()
+    with pytest.raises(RequestFailed) as refused:
+        await house.gateway.submit(chat(model="gpt-9"))
+    failure = refused.value.failure
+    assert (failure.code, failure.param) == ("model_not_found", "model")
+    assert failure.message == ("The model 'gpt-9' is not offered by any node. Offered: smollm2.")
+
+
+@pytest.mark.parametrize(
+    ("job", "record", "code"),
+    [
+        (chat(tools=[{}]), load(), "unsupported"),
+        (chat("x" * 100_000), load(), "context_length_exceeded"),
+        (chat(), load(accepting=False), "overloaded"),
+    ],
+)
+async def test_a_request_that_nobody_may_take_says_why(job, record, code):
+    """Wrong kind, too long, or nobody free: three different answers."""
+    house = Household()
+    house.become(member(1, load=record))
+    with pytest.raises(RequestFailed) as refused:
+        await house.gateway.submit(job)
+    assert refused.value.failure.code == code
+    assert house.asked == []
+
+
+def test_models_are_merged_over_the_mesh():
+    """One row per id, with every node that has it."""
+    house = Household()
+    big = model(model_id="big", context_length=9, emulated=True)
+    house.replace(3, member(3, model(), big))
+    rows = {row["id"]: row for row in house.gateway.models()}
+    assert rows["smollm2"]["nodes"] == ["node1", "node2", "node3"]
+    assert rows["big"]["context_length"] == 9
+    assert (rows["big"]["warm"], rows["big"]["emulated"]) == (False, True)
+
+
+def test_explain_chooses_as_submit_would():
+    """The same code, without the lease."""
+    house = Household()
+    body = house.gateway.explain(chat())
+    assert body["chosen"] == "node1"
+    assert len(house.router.ledger) == 0

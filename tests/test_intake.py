@@ -1,0 +1,245 @@
+"""In front of the engines: slots, turns, refusals, leaving, and what the node says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from meshd.core.routing.admission import QUEUE_MAX
+from meshd.core.routing.fairness import OUTPUT_WEIGHT
+from protocol.jobs import Failure, Queued
+from tests.core.routing.fleet import MODEL, chat
+from tests.intake_house import ANNA, BEN, DONE, WORD, House, open_house, settled, until
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    """One slot."""
+    async with open_house() as made:
+        yield made
+
+
+# Slots and turns
+
+
+async def test_an_answer_passes_through(house: House) -> None:
+    """Batches as they come, to the end; then the slot is free."""
+    asking = await house.ask("r1")
+    house.engine.say("r1", [WORD], [WORD, DONE])
+    await asking.task
+    assert asking.events == [WORD, WORD, DONE]
+    assert house.intake.idle.is_set()
+    assert house.engine.closed == ["r1"]
+
+
+async def test_beyond_the_slots_jobs_wait_in_front_of_the_engine(house: House) -> None:
+    """The engine sees one at a time; who waits is told where."""
+    first, second = await house.ask("r1"), await house.ask("r2")
+    assert house.engine.running == ["r1"]
+    assert isinstance(second.events[0], Queued)
+    assert second.events[0].position == 1
+    house.engine.say("r1", [DONE])
+    await first.task
+    await settled()
+    assert house.engine.running == ["r2"]
+    house.engine.say("r2", [DONE])
+    await second.task
+    assert second.events[-1] == DONE
+
+
+async def test_a_slot_is_free_with_the_last_word_and_not_when_it_was_read(house: House) -> None:
+    """A slow reader does not hold up the next in the queue."""
+    stream = house.intake.answer(house.engine, chat(request_id="r1"), ANNA)  # type: ignore[arg-type]
+    reading = asyncio.ensure_future(anext(stream))
+    await settled()
+    await house.ask("r2")
+    house.engine.say("r1", [WORD, DONE])
+    assert await reading == [WORD, DONE]
+    await settled()
+    assert "r2" in house.engine.running
+    await stream.aclose()
+
+
+async def test_people_take_turns(house: House) -> None:
+    """Five of one before one of another: the one is next."""
+    for number in range(5):
+        await house.ask(f"a{number}", ANNA)
+    await house.ask("b", BEN)
+    house.engine.say("a0", [DONE])
+    await settled()
+    assert house.engine.running == ["b"]
+
+
+async def test_work_is_charged_as_it_was(house: House) -> None:
+    """Tokens that were really read and written; a cached prompt is no work."""
+    asking = await house.ask("r1", max_tokens=200)
+    house.engine.say("r1", [DONE])
+    await asking.task
+    took = (10 - 4) + OUTPUT_WEIGHT * 3
+    assert house.intake.shares.counter(ANNA) == pytest.approx(took, rel=0.05)
+    refused = await house.ask("r2", BEN)
+    house.engine.say("r2", [Failure("engine_failed", "no", elsewhere=True)])
+    await refused.task
+    assert house.intake.shares.counter(BEN) == pytest.approx(0.0, abs=1e-6)
+
+
+async def test_a_broken_off_answer_costs_its_prompt_and_what_came(house: House) -> None:
+    """As far as is known."""
+    asking = await house.ask("r1")
+    house.engine.say("r1", [WORD, WORD])
+    await settled()
+    estimated = house.intake._desks[MODEL].visits[1].ticket.prompt_tokens
+    await asking.leave()
+    assert house.intake.shares.counter(ANNA) == pytest.approx(
+        estimated + OUTPUT_WEIGHT * 2, rel=0.05
+    )
+
+
+async def test_an_engine_that_ends_without_a_word_has_failed(house: House) -> None:
+    """A stream always ends with a Finish or a Failure."""
+    asking = await house.ask("r1")
+    house.engine.say("r1", [WORD], None)
+    await asking.task
+    assert asking.failure == "engine_failed"
+
+
+# Leaving
+
+
+async def test_who_leaves_the_queue_is_gone_at_once(house: House) -> None:
+    """Closing the stream is leaving."""
+    await house.ask("r1")
+    waiting = await house.ask("r2")
+    assert house.load.queued == 1
+    await waiting.leave()
+    assert house.load.queued == 0
+
+
+async def test_who_leaves_while_running_frees_the_slot(house: House) -> None:
+    """The next one starts."""
+    running = await house.ask("r1")
+    await house.ask("r2")
+    await running.leave()
+    await settled()
+    assert house.engine.running == ["r2"]
+    assert house.engine.closed == ["r1"]
+
+
+async def test_a_stream_that_nobody_began_to_read_holds_nothing(house: House) -> None:
+    """Asking is free until somebody waits for the answer."""
+    stream = house.intake.answer(house.engine, chat(), ANNA)  # type: ignore[arg-type]
+    await stream.aclose()
+    assert house.intake.idle.is_set()
+
+
+# What the node says
+
+
+async def test_the_queue_is_part_of_the_load(house: House) -> None:
+    """Backlog in seconds from measured speeds: 20 tokens at 10 tokens/s, and a short prompt."""
+    await house.ask("r1")
+    assert house.load.backlog_s == pytest.approx(2.0, rel=0.1)
+    await house.ask("r2")
+    await house.ask("r3")
+    load = house.load
+    assert (load.in_flight, load.queued) == (1, 2)
+    assert load.backlog_s == pytest.approx(6.0, rel=0.1)
+
+
+async def test_a_free_slot_is_no_backlog(house: House) -> None:
+    """The engine's own word stands."""
+    assert house.load == house.engine.state
+    house.engine.state = replace(house.engine.state, backlog_s=3.0)
+    assert house.load.backlog_s == 3.0
+
+
+async def test_more_slots_let_more_in(house: House) -> None:
+    """As soon as the node looks; and a smaller share lets fewer in, at least one."""
+    await house.ask("r1")
+    await house.ask("r2")
+    house.engine.state = replace(house.engine.state, slots=4)
+    (load,) = house.intake.stats(house.engine.stats(), "half")
+    await settled()
+    assert (load.slots, sorted(house.engine.running)) == (2, ["r1", "r2"])
+    (load,) = house.intake.stats(house.engine.stats(), "one")
+    assert load.slots == 1
+
+
+async def test_models_that_are_gone_are_forgotten(house: House) -> None:
+    """Unless somebody is still being answered by them."""
+    asking = await house.ask("r1")
+    assert house.intake.stats(()) == ()
+    assert house.intake.counts() == (1, 0)
+    await asking.leave()
+    house.intake.stats(())
+    assert house.intake.rows() == []
+    assert house.intake._desks == {}
+
+
+async def test_a_model_that_its_engine_does_not_list_runs_one_at_a_time(house: House) -> None:
+    """The engine will say what is wrong with it."""
+    await house.ask("r1", model="unlisted")
+    await house.ask("r2", model="unlisted")
+    assert house.engine.running == ["r1"]
+
+
+async def test_everything_that_is_here_can_be_listed(house: House) -> None:
+    """What runs, then what waits, with places and people, never with prompts."""
+    await house.ask("r1", BEN)
+    await house.ask("r2", priority="batch")
+    running, waiting = house.intake.rows()
+    assert (running["id"], running["state"], running["person"]) == ("r1", "running", BEN)
+    assert (waiting["id"], waiting["state"], waiting["queue_position"]) == ("r2", "queued", 1)
+    assert waiting["priority"] == "batch"
+    assert house.intake.counts() == (1, 1)
+
+
+# Waiting
+
+
+async def test_who_waits_hears_when_the_place_changes(house: House) -> None:
+    """And not before: at most twice a second."""
+    await house.ask("r1")
+    second = await house.ask("r2")
+    third = await house.ask("r3")
+    await second.leave()
+    assert [each.position for each in third.events if isinstance(each, Queued)] == [2]
+    await until(lambda: len(third.events) > 1)
+    assert [each.position for each in third.events if isinstance(each, Queued)] == [2, 1]
+
+
+async def test_who_waits_long_is_reassured(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
+    """A wait that says nothing looks like a machine that is gone."""
+    monkeypatch.setattr("meshd.visit.REASSURE_S", 0.01)
+    monkeypatch.setattr("meshd.intake.TELL_EVERY_S", 0.01)
+    await house.ask("r1")
+    waiting = await house.ask("r2")
+    await until(lambda: len(waiting.events) >= 3)
+    assert {each.position for each in waiting.events if isinstance(each, Queued)} == {1}
+
+
+async def test_too_much_is_refused_at_once(house: House) -> None:
+    """A place in the queue that would take hours is none."""
+    house.engine.state = replace(house.engine.state, generation_tps=0.1)
+    for number in range(5):
+        await house.ask(f"r{number}")
+    refused = await house.ask("r9")
+    await refused.task
+    assert refused.failure == "overloaded"
+    assert house.load.queued == 4
+
+
+async def test_somebody_light_takes_the_place_of_somebody_heavy(house: House) -> None:
+    """A full queue sends the newest job of the one with most away."""
+    house.engine.state = replace(house.engine.state, generation_tps=0.0, prompt_tps=0.0)
+    for number in range(QUEUE_MAX + 1):
+        await house.ask(f"a{number}", ANNA)
+    newest = house.asked[-1]
+    assert house.load.queued == QUEUE_MAX
+    await house.ask("b", BEN)
+    await newest.task
+    assert newest.failure == "rate_limited"
+    assert house.load.queued == QUEUE_MAX
