@@ -113,7 +113,7 @@ class Intake:
         queue = desk.queue
         backlog_s = load.backlog_s
         if len(queue) or len(queue.running) >= queue.slots:
-            backlog_s = max(backlog_s, self._outlook(desk).backlog_s)
+            backlog_s = self._outlook(desk).backlog_s
         return replace(
             load, slots=queue.slots, queued=load.queued + len(queue), backlog_s=backlog_s
         )

@@ -67,28 +67,33 @@ class Said:
 
     def fold(self) -> None:
         """Take in the batches that wait."""
+        if not self.batches:
+            return
+        texts: list[str] = []
+        loose = 0
+        extend, add = self._ids.extend, texts.append
+        before = len(self._ids)
         for batch in self.batches:
-            self._take(batch)
+            for event in batch:
+                if type(event) is TextDelta:
+                    add(event.text)
+                    if event.token_ids:
+                        extend(event.token_ids)
+                    elif event.text:
+                        loose += 1
+                elif type(event) not in SILENT:
+                    self._obstacle = self._obstacle or OBSTACLES.get(type(event), OBSTACLE)
         self.batches.clear()
+        more = len(self._ids) - before
+        self._exact = self._exact and not loose
+        self.tokens += more + loose
+        self._text.append("".join(texts))
+        self._size += len(self._text[-1]) + BYTES_PER_ID * more
         if self._size > SAID_MAX_BYTES and not self._obstacle:
             self._obstacle = TOO_LONG
         if self._obstacle:
             self._text.clear()
             del self._ids[:]
-
-    def _take(self, batch: Batch) -> None:
-        for event in batch:
-            if type(event) is TextDelta:
-                if event.token_ids:
-                    self._ids.extend(event.token_ids)
-                    self.tokens += len(event.token_ids)
-                elif event.text:
-                    self._exact = False
-                    self.tokens += 1
-                self._text.append(event.text)
-                self._size += len(event.text) + BYTES_PER_ID * len(event.token_ids)
-            elif type(event) not in SILENT:
-                self._obstacle = self._obstacle or OBSTACLES.get(type(event), OBSTACLE)
 
     @property
     def begun(self) -> bool:

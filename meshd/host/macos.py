@@ -88,4 +88,5 @@ class MacProbe:
             cpu_ratio=min(1.0, load),
             on_battery=parse.pmset_on_battery(self._run(("pmset", "-g", "batt"))),
             hot=parse.pmset_hot(self._run(("pmset", "-g", "therm"))),
+            owner_active=parse.hid_active(self._run(("ioreg", "-c", "IOHIDSystem", "-d", "4"))),
         )

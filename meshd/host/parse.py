@@ -261,3 +261,14 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return 0.0
+
+
+OWNER_IDLE_S = 120.0
+"""Whoever has not touched keyboard or pointer for this long is not at the machine."""
+
+
+def hid_active(text: str) -> bool:
+    """From `ioreg -c IOHIDSystem`: whether somebody has touched keyboard or pointer lately. The
+    system counts nanoseconds since then."""
+    found = re.search(r'"HIDIdleTime" = (\d+)', text)
+    return found is not None and int(found[1]) / 1e9 < OWNER_IDLE_S

@@ -188,7 +188,7 @@ class MeshNet:
     @property
     def secret(self) -> bytes:
         """What the members have in common, for hashes that they agree on and nobody can undo."""
-        return self._vault.mesh_key.secret
+        return self._vault.state.secret
 
     @property
     def view(self) -> MeshView:

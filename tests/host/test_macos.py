@@ -12,6 +12,7 @@ OUTPUT = {
     "vm_stat": "VM: (page size of 16384 bytes)\nPages free:   1000.\nPages inactive: 500.\n",
     "pmset -g batt": "Now drawing from 'Battery Power'\n",
     "pmset -g therm": "Note: No thermal warning level has been recorded\n",
+    "ioreg -c IOHIDSystem -d 4": '  | |     "HIDIdleTime" = 2000000000\n',
 }
 
 
@@ -29,6 +30,7 @@ def test_a_mac_is_read_from_its_commands() -> None:
     assert reading.memory_available_bytes == 1500 * 16384
     assert reading.on_battery
     assert not reading.hot
+    assert reading.owner_active
 
 
 def test_a_mac_whose_commands_fail_is_neutral() -> None:

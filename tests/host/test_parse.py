@@ -239,3 +239,11 @@ def test_no_text_raises(text: str) -> None:
     parse.vm_stat_available(text)
     parse.hottest_c({"zone": text})
     parse.macos_level(text)
+
+
+@pytest.mark.parametrize(("idle_s", "active"), [(3, True), (119, True), (121, False)])
+def test_an_owner_at_the_keys_is_seen_by_the_idle_time(idle_s: int, active: bool) -> None:
+    """In the shape of `ioreg -c IOHIDSystem`, shortened; no line means nobody."""
+    text = f'  | |   {{\n  | |     "HIDIdleTime" = {idle_s * 10**9}\n  | |   }}\n'
+    assert parse.hid_active(text) is active
+    assert parse.hid_active("") is False

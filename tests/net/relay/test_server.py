@@ -200,8 +200,8 @@ async def test_two_askers_may_use_the_same_request_id(bench: Bench) -> None:
     other.socket.send(other.frame(JobOpen("r-1", len(packed), 1, packed)))
     await until(lambda: len(bench.open) == 2)
     other.socket.send(other.frame(Cancel("r-1")))
-    await until(lambda: bench.freed == 1)
-    assert len(bench.server.tasks) == 1
+    await until(lambda: len(bench.server.tasks) == 1)
+    assert bench.freed == 1
 
 
 async def test_credit_is_not_overdrawn(bench: Bench) -> None:
