@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from meshd.core.ports import Engine, EventStream
-from meshd.core.routing.admission import Outlook, Pace, judge, outlook, over_share
+from meshd.core.routing.admission import Outlook, Pace, is_short, judge, outlook, over_share
 from meshd.core.routing.courtesy import QUEUE_WAIT_S, offered_slots
 from meshd.core.routing.fairness import FairQueue, Shares, Ticket
 from meshd.visit import Visit, draining
@@ -221,6 +221,10 @@ class Intake:
         self.idle.clear()
         if started:
             return None
+        if desk.timer is None:
+            desk.timer = self._loop.call_later(TELL_EVERY_S, self._tell, desk)
+        if is_short(queue, desk.pace, wait_max_s=self.wait_max_s):
+            return None
         seen = self._outlook(desk)
         verdict = judge(queue, ticket, seen, wait_max_s=self.wait_max_s)
         if verdict.refusal is not None:
@@ -230,8 +234,6 @@ class Intake:
             mine, (_, wait_s) = queue.waiting_of(verdict.instead.person), seen.of(verdict.instead)
             desk.send_away(verdict.instead, over_share(mine, wait_s))
         visit.tell(*seen.of(ticket), now)
-        if desk.timer is None:
-            desk.timer = self._loop.call_later(TELL_EVERY_S, self._tell, desk)
         return None
 
     def _leave(self, desk: _Desk, visit: Visit) -> None:

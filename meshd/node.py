@@ -107,6 +107,8 @@ class Node:
             counters=net.counters,
         )
         self.router = Router(random.Random())  # noqa: S311 - breaks ties, guards nothing
+        self._boots: dict[str, int] = {}
+        """Of each member, as it was in the last view."""
         self.gateway = self._new_gateway()
         self._http: HttpServer | None = None
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -339,6 +341,9 @@ class Node:
         for member in view.members.values():
             if member.state in {"dead", "left"}:
                 self._net.relay.forget(member.node_id)
+            if self._boots.get(member.node_id, member.boot_id) != member.boot_id:
+                self.router.restarted(member.node_id)
+        self._boots = {member.node_id: member.boot_id for member in view.members.values()}
         self.gateway.view_changed(view)
 
     async def _start_engine(self, engine: Engine) -> None:

@@ -17,11 +17,13 @@ from protocol.load import ModelLoad, ModelRecord
 
 
 class Offers:
-    """The engines of a node, seen as one. Cheap: it keeps nothing, and asks them each time."""
+    """The engines of a node, seen as one. It asks them each time; only who answers for a model is
+    remembered, from one `stats()` to the next, because every job asks that."""
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         """The earlier of two engines is preferred: what the owner named, then what was found."""
         self._engines = engines
+        self._answering: dict[str, Engine] = {}
 
     def models(self) -> tuple[ModelRecord, ...]:
         """One record for each id."""
@@ -29,12 +31,17 @@ class Offers:
 
     def stats(self) -> tuple[ModelLoad, ...]:
         """The states of `models()`, in the same order."""
-        return tuple(load for _, _, load in self._chosen())
+        chosen = self._chosen()
+        self._answering = {record.model_id: engine for engine, record, _ in chosen}
+        return tuple(load for _, _, load in chosen)
 
     def engine_of(self, model_id: str) -> Engine | None:
         """Who answers for a model now; None when nobody offers it."""
-        offers = (engine for engine, record, _ in self._chosen() if record.model_id == model_id)
-        return next(offers, None)
+        engine = self._answering.get(model_id)
+        if engine is None:
+            chosen = self._chosen()
+            engine = next((each for each, record, _ in chosen if record.model_id == model_id), None)
+        return engine
 
     def names(self) -> tuple[str, ...]:
         """What runs the models that are offered, each once."""

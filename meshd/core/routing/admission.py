@@ -34,6 +34,9 @@ FREE_PLACES = 4
 """Jobs of one person that may wait however slow the machine is: an editor or a chat page asks for
 several things at once, and a Raspberry Pi takes a minute for each."""
 
+SHORT_S = 0.5
+"""A wait that is over before anybody would be told of it."""
+
 RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
 """Bounds of what a refused client is told to wait."""
 
@@ -49,10 +52,19 @@ class Pace:
     generation_tps: float = 0.0
     load_s: float = 0.0
 
+    @property
+    def is_known(self) -> bool:
+        """Both rates have been measured."""
+        return self.prompt_tps > 0 and self.generation_tps > 0
+
     def seconds(self, ticket: Ticket) -> float:
         """How long a slot will be busy with a job."""
-        prompt_s = ticket.prompt_tokens / self.prompt_tps if self.prompt_tps > 0 else 0.0
-        output_s = ticket.output_tokens / self.generation_tps if self.generation_tps > 0 else 0.0
+        return self.spent_s(ticket.prompt_tokens, ticket.output_tokens)
+
+    def spent_s(self, prompt_tokens: int, output_tokens: int) -> float:
+        """How long a slot will be busy with so many tokens."""
+        prompt_s = prompt_tokens / self.prompt_tps if self.prompt_tps > 0 else 0.0
+        output_s = output_tokens / self.generation_tps if self.generation_tps > 0 else 0.0
         return prompt_s + output_s
 
 
@@ -101,6 +113,17 @@ def played(
         waits.append(free[0])
         heapq.heapreplace(free, free[0] + pace.seconds(ticket))
     return Outlook(tuple(order), tuple(waits), free[0])
+
+
+def is_short(queue: FairQueue, pace: Pace, *, wait_max_s: float = QUEUE_WAIT_S) -> bool:
+    """Whether nobody in this queue can be refused, whatever the order: all that waits or runs would
+    be done in time even by one slot, and in number it is within everybody's share. On a fast
+    machine this is nearly always so, and it costs a division instead of playing the queue."""
+    if len(queue) > QUEUE_MAX // max(1, queue.people) or not pace.is_known:
+        return False
+    return pace.load_s + pace.spent_s(queue.prompt_tokens, queue.output_tokens) < min(
+        wait_max_s, SHORT_S
+    )
 
 
 def judge(

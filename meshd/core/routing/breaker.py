@@ -99,6 +99,14 @@ class Breakers:
         if entry.error_ratio < 0.01:
             del self._entries[node_id, model_id]
 
+    def restarted(self, node_id: str) -> None:
+        """The node runs anew: its breakers close. What its requests cost lately still counts, and
+        fades, so a machine that starts over and over attracts nothing."""
+        for (known, _), entry in self._entries.items():
+            if known == node_id:
+                entry.failures = 0
+                entry.open_until = float("-inf")
+
     def open_for_s(self, node_id: str, model_id: str, now: float) -> float:
         """Seconds until a request may be tried there; 0 when the breaker is closed or half-open."""
         entry = self._entries.get((node_id, model_id))

@@ -245,6 +245,10 @@ class FairQueue:
         """Per person, in order of arrival."""
         self._length = 0
         self._next = 1
+        self.prompt_tokens = 0
+        """Of all that waits or runs."""
+        self.output_tokens = 0
+        """The same, as was expected of them."""
 
     def __len__(self) -> int:
         """Jobs that wait."""
@@ -264,6 +268,7 @@ class FairQueue:
         ticket.number = self._next
         self._next += 1
         self._shares.enter(ticket.person, now)
+        self._count(ticket, 1)
         if not self._length and len(self.running) < self.slots:
             self._start(ticket, now)
             return True
@@ -287,6 +292,7 @@ class FairQueue:
         """A waiting job goes away without having run."""
         self._remove(ticket)
         self._shares.leave(ticket.person)
+        self._count(ticket, -1)
 
     def end(self, ticket: Ticket, prompt_tokens: int, output_tokens: int) -> None:
         """A running job is over, and took this much, which counts from when it started."""
@@ -295,6 +301,7 @@ class FairQueue:
         took = PROMPT_WEIGHT * prompt_tokens + OUTPUT_WEIGHT * output_tokens
         self._shares.charge(ticket.person, took - ticket.cost, ticket.started)
         self._shares.leave(ticket.person)
+        self._count(ticket, -1)
 
     def order(self, now: float) -> list[Ticket]:
         """Those who wait, in the order in which they would start if nobody else came."""
@@ -325,6 +332,10 @@ class FairQueue:
         Somebody waits."""
         longest = max(self._waiting.values(), key=len)
         return longest[-1]
+
+    def _count(self, ticket: Ticket, sign: int) -> None:
+        self.prompt_tokens += sign * ticket.prompt_tokens
+        self.output_tokens += sign * ticket.output_tokens
 
     def _start(self, ticket: Ticket, now: float) -> None:
         ticket.started = now

@@ -175,6 +175,11 @@ class Router:
         """Something came back from this node."""
         self.paths.succeeded(node_id, EVERY_MODEL)
 
+    def restarted(self, node_id: str) -> None:
+        """This node runs anew: it may be tried again at once."""
+        self.breakers.restarted(node_id)
+        self.paths.restarted(node_id)
+
     def _board(self, view: MeshView, model_id: str, now: float) -> Board:
         self._now = now
         shelf = self.catalogue(view).shelf(model_id)

@@ -47,6 +47,7 @@ EXAMPLES = {
     "no_adopt": "false",
     "memory_reserve": '"2GB"',
     "keep_alive": '"30m"',
+    "queue_wait": '"2m"',
     "on_battery": '"half"',
     "when_hot": '"half"',
     "when_used": '"half"',

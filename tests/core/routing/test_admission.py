@@ -12,6 +12,8 @@ from meshd.core.routing.admission import (
     RETRY_MAX_S,
     RETRY_MIN_S,
     Pace,
+    Verdict,
+    is_short,
     judge,
     outlook,
 )
@@ -154,3 +156,28 @@ def test_a_queue_full_of_many_people_says_whose_share_is_used() -> None:
     refusal = judge(line, last, outlook(line, Pace(), 0.0)).refusal
     assert refusal is not None
     assert refusal.code == "rate_limited"
+
+
+def test_a_queue_that_is_over_in_a_moment_needs_no_calculation() -> None:
+    """Whoever is let in so would also have been by `judge`; a slow or a long one is played."""
+    fast = Pace(prompt_tps=100_000.0, generation_tps=10_000.0)
+    line = queue(*(ticket() for _ in range(9)))
+    last = ticket()
+    line.arrive(last, 0.0)
+    assert is_short(line, fast)
+    assert judge(line, last, outlook(line, fast, 0.0)) == Verdict()
+    assert not is_short(line, PACE)
+    assert not is_short(line, Pace())
+    assert not is_short(line, Pace(fast.prompt_tps, fast.generation_tps, load_s=7.0))
+    crowd = queue(*(ticket(seconds=1.0) for _ in range(QUEUE_MAX + 2)))
+    assert not is_short(crowd, fast)
+
+
+def test_the_tokens_of_a_queue_are_those_of_all_that_is_in_it() -> None:
+    """Whichever way it left."""
+    one, two, three = ticket(), ticket(), ticket()
+    line = queue(one, two, three)
+    assert (line.prompt_tokens, line.output_tokens) == (300, 60)
+    line.abandon(three)
+    line.end(one, 5, 5)
+    assert (line.prompt_tokens, line.output_tokens) == (100, 20)

@@ -79,3 +79,14 @@ def test_the_table_is_bounded():
         breakers.failed(str(number), "m", now=0.0)
     assert len(breakers) == rules.BREAKERS_MAX
     assert breakers.error_ratio("0", "m", 0.0) == 0.0
+
+
+def test_a_node_that_runs_anew_may_be_tried_at_once() -> None:
+    """Its breakers close, those of others do not; what it cost lately still counts."""
+    breakers = Breakers()
+    breakers.failed("a", "m", 0.0)
+    breakers.failed("b", "m", 0.0)
+    breakers.restarted("a")
+    assert breakers.open_for_s("a", "m", 0.0) == 0.0
+    assert breakers.open_for_s("b", "m", 0.0) > 0.0
+    assert breakers.error_ratio("a", "m", 0.0) > 0.0

@@ -23,7 +23,7 @@ def practised(requests=100, demand=SHORT):
 
 def test_late_is_what_95_of_100_are_not():
     """The second attempt waits until the first is later than its kind."""
-    assert practised().delay_s(SHORT, 0.0) == pytest.approx(0.95, abs=0.011)
+    assert practised().delay_s(SHORT, 0.0) == pytest.approx(0.95, abs=0.05)
 
 
 def test_long_prompts_are_never_hedged():
