@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,7 +16,7 @@ from protocol.jobs import Failure, Finish, Job
 from protocol.limits import MODELS_MAX
 from protocol.load import LoadRecord, ModelLoad
 
-UNDECIDED = cast("Decision", SimpleNamespace(candidates=()))
+UNDECIDED = Decision(None, (), None, 0, tuple, "")
 """A choice among nobody: the page asks for no more of it than the model's name beside it."""
 
 LOAD = LoadRecord(

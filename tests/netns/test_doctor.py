@@ -96,10 +96,10 @@ def test_a_machine_with_another_key(fleet, tmp_path):
     """It knocks, and is not let in: the members' doctor says so."""
     fleet.nodes["n3"].kill()
     stranger = fleet.nodes["n3"]
-    flags = stranger.flags
+    flags, home = stranger.flags, stranger.state_dir
     key = write_key(tmp_path / "other.key")
     stranger.flags = ("--mesh-key-file", str(key), "--peer", fleet.peer("n2"))
-    shutil.rmtree(stranger.state_dir)
+    stranger.state_dir = tmp_path / "stranger"
     stranger.start(http=HTTP, mesh=MESH)
     stranger.wait_ready(60)
     found = {}
@@ -107,7 +107,7 @@ def test_a_machine_with_another_key(fleet, tmp_path):
     while "wrong-key" not in found and time.monotonic() < until:
         found = doctor(fleet, "n2")
     stranger.kill()
-    stranger.flags = flags
+    stranger.flags, stranger.state_dir = flags, home
     assert "wrong-key" in found
 
 

@@ -142,8 +142,9 @@ def _memory(offer: Offer) -> Gate:
 
 def _missing_bytes(offer: Offer) -> int:
     """What the machine lacks to hold the weights: 0 when they are there or on their way, or when
-    they fit into what is neither used nor promised, idle models counted as evictable and an
-    accelerator's own memory as free: the node, which knows better, reserves before it loads.
+    they fit into what is free and what its idle models hold, an accelerator's own memory counted as
+    free. What is promised to models that are in memory is used already, so it is no sum to take
+    away but what their going gives back. The node, which knows better, reserves before it loads.
     """
     load, capacity, state = offer.member.load, offer.member.capacity, offer.load
     if state is None or state.warm or state.in_flight or state.queued or offer.model.emulated:
@@ -151,7 +152,8 @@ def _missing_bytes(offer: Offer) -> int:
     assert load is not None
     assert capacity is not None
     idle = {each.model_id for each in load.models if each.warm and not each.in_flight + each.queued}
-    room = load.memory_available_bytes - load.reserved_bytes
-    room += sum(gpu.memory_bytes for gpu in capacity.gpus)
-    room += sum(each.size_bytes for each in capacity.models if each.model_id in idle)
-    return max(0, offer.model.size_bytes - max(0, room))
+    room = load.memory_available_bytes + sum(gpu.memory_bytes for gpu in capacity.gpus)
+    if idle:
+        weights = sum(each.size_bytes for each in capacity.models if each.model_id in idle)
+        room += max(weights, load.reserved_bytes)
+    return max(0, offer.model.size_bytes - room)
