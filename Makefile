@@ -31,8 +31,8 @@ help:  ## list the targets
 run: $(BUILT)  ## start a node with a real model on 127.0.0.1:8787 (ARGS="--peer HOST:PORT ..." for more)
 	@exec $(BIN)/meshd run --engine llamacpp:bundled $(ARGS)
 
-test: $(TESTED)  ## run every test (ARGS="tests/ctl -x" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(TESTED)  ## run every test, in two workers (ARGS="tests/ctl -x" for some)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(TESTED)  ## formatting, lint, types, import law, laws of the house
 	@$(BIN)/ruff check .
