@@ -168,8 +168,8 @@ class Story:
 class History:
     """The requests of one node's endpoint."""
 
-    def __init__(self, on_end: Callable[[Story], object] = lambda _: None) -> None:
-        """`on_end` is told of each request that is over; it must be cheap, and keep nothing."""
+    def __init__(self, *on_end: Callable[[Story], object]) -> None:
+        """`on_end` are told of each request that is over; they must be cheap, and keep nothing."""
         self._on_end = on_end
         self._open: dict[int, Story] = {}
         self._ended: deque[Story] = deque(maxlen=STORIES_MAX)
@@ -190,7 +190,8 @@ class History:
     def ended(self, story: Story) -> None:
         """For `Story.finished` alone."""
         self._open.pop(story.number, None)
-        self._on_end(story)
+        for tell in self._on_end:
+            tell(story)
         self._ended.append(story)
         self._reasoned.append(story)
         self._candidates += story.candidates

@@ -37,6 +37,7 @@ from meshd.engine.offers import Offers
 from meshd.gateway import MeshGateway
 from meshd.history import History
 from meshd.intake import Intake
+from meshd.journal import Journal
 from meshd.metrics import Metrics
 from meshd.net.mesh import MeshNet
 from meshd.notices import Notices
@@ -94,7 +95,7 @@ class Node:
         self._intake = Intake(lambda model_id: offered_elsewhere(net.view, model_id))
         self._intake.wait_max_s = settings.queue_wait_s
         metrics = Metrics()
-        self.history = History(metrics.ended)
+        self.history = History(metrics.ended, Journal().ended)
         self._duty = Duty(
             self._intake, self.history, lambda: net.view, lambda: net.report(self._load())
         )
