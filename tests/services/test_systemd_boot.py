@@ -53,7 +53,7 @@ def trial(tmp_path, port):
 
 
 def drop_in(trial, name, line):
-    """One more line for the unit. (A checkout in /tmp is out of sight of a service with its own.)"""
+    """One more line for the unit; a checkout in /tmp is out of sight of a service with its own."""
     folder = "/etc/systemd/system/meshd.service.d"
     trial.run("mkdir", "-p", folder)
     trial.run("sh", "-c", f"printf '[Service]\\n{line}\\n' > {folder}/{name}.conf")
