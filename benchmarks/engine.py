@@ -26,6 +26,7 @@ from benchmarks.machine import cpu_s, describe, rss_mb
 from benchmarks.measure import say
 from benchmarks.servers import Server, StartError
 from meshd.engine.bundled import bundled_gguf
+from meshd.engine.child import ENVIRONMENT
 from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta
 
@@ -204,7 +205,7 @@ def python_share(threads: int) -> float:
             check=True,
             capture_output=True,
             text=True,
-            env={"GOMP_SPINCOUNT": "100", **os.environ},
+            env={**ENVIRONMENT, **os.environ},
         )
         shares.append(float(done.stdout))
     return round(statistics.median(shares), 4)

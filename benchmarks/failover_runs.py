@@ -30,15 +30,22 @@ STOPPED_EVERY = 5
 """Every fifth strike is a SIGSTOP: the node is not gone, it leads nowhere."""
 
 
+WAIT_MAX = "2s"
+"""What the owners of overloaded machines let somebody wait: four answers' time."""
+
+
 class Household:
     """Serving nodes and entry nodes of one mesh."""
 
-    def __init__(self, home: Path, engines: Sequence[str], entries: int = 1) -> None:
+    def __init__(
+        self, home: Path, engines: Sequence[str], entries: int = 1, flags: Sequence[str] = ()
+    ) -> None:
+        """`flags` are the serving nodes'."""
         self.model = REAL_MODEL if REAL_ENGINE in engines else "echo"
         self._home, self._key = home, write_key(home / "mesh.key")
         self.serving: dict[str, Daemon] = {}
         for number, engine in enumerate(engines):
-            node = self._daemon(f"serving{number}", "--engine", engine)
+            node = self._daemon(f"serving{number}", "--engine", engine, *flags)
             self.serving[node.name] = node
         self.entries = [self._daemon(f"entry{number}") for number in range(entries)]
         self.entry = self.entries[0]
@@ -76,10 +83,12 @@ class Household:
 
 
 @contextmanager
-def household(home: Path, engines: Sequence[str], entries: int = 1) -> Iterator[Household]:
+def household(
+    home: Path, engines: Sequence[str], entries: int = 1, flags: Sequence[str] = ()
+) -> Iterator[Household]:
     """A mesh that is whole; ended afterwards."""
     home.mkdir()
-    made = Household(home, engines, entries)
+    made = Household(home, engines, entries, flags)
     try:
         made.wait_whole()
         yield made
@@ -162,12 +171,14 @@ def leave(home: Path, clients: int) -> dict[str, Any]:
 
 def overload(home: Path, seconds: float) -> dict[str, Any]:
     """Twice what the machines can do, for a while: what is still done, and how soon the rest is
-    told. Capacity is by the numbers of the emulated machines."""
+    told. Capacity is by the numbers of the emulated machines, whose owners let nobody wait longer
+    than WAIT_MAX: by themselves nodes would let all of them wait."""
     engine = "emulated:model=echo,prompt_tps=20000,generation_tps=40,slots=2,tokens=20"
     service_s, slots = 19 / 40, 4
     rate = 2.0 * slots / service_s
     count = int(seconds * rate)
-    with household(home, [engine] * 2) as house, ThreadPoolExecutor(256) as pool:
+    flags = ("--queue-wait", WAIT_MAX)
+    with household(home, [engine] * 2, flags=flags) as house, ThreadPoolExecutor(256) as pool:
         began = time.monotonic()
         asked: list[Future[Heard]] = []
         for number in range(count):

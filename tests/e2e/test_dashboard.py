@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Error, expect, sync_playwright
 
+from meshd.api.keys import add_key
 from tests.e2e.daemons import Daemon, wait_until, write_key
 from tests.project.sources import ROOT
 
@@ -125,6 +126,7 @@ def test_it_shows_the_mesh_and_what_happens_in_it_live(page, mesh):
     expect(page.get_by_role("cell", name="done")).to_be_visible(timeout=10_000)
     page.get_by_role("cell").get_by_role("link").first.click()
     expect(page.get_by_text("Why here")).to_be_visible()
+    expect(page.get_by_role("heading", name="Queue and people")).to_be_visible()
     picture(page, "requests")
 
 
@@ -184,6 +186,30 @@ def test_nothing_serious_stands_in_anybodys_way(browser, mesh, scheme):
         picture(page, f"{name}-phone-{scheme}")
     context.close()
     assert found == []
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """A node that other machines may ask, so it asks for keys; and kim's."""
+    daemon = Daemon(tmp_path, "guarded", "--no-mdns", "--engine", SLOW)
+    daemon.state_dir.mkdir(mode=0o700)
+    key = add_key(daemon.state_dir, "kim", "2026-01-01")
+    yield daemon.start(http="0.0.0.0:0").wait_ready(), key
+    daemon.stop()
+
+
+def test_a_node_that_asks_for_a_key_is_given_one(browser, guarded):
+    """The page comes without; what it shows needs the key, kept for this tab alone."""
+    daemon, key = guarded
+    page = browser.new_page()
+    page.goto(address(daemon))
+    page.get_by_label("Key").fill("wrong")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("alert")).to_contain_text("not known here")
+    page.get_by_label("Key").fill(key)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("heading", name="guarded and the machines it knows")).to_be_visible()
+    page.close()
 
 
 def test_a_browser_without_streams_still_sees_the_mesh(browser, mesh):

@@ -49,7 +49,7 @@ function App() {
 
 function Room({ room, chosen, status, myself, models, asked }) {
   switch (room) {
-    case "requests": return html`<${Requests} rows=${asked.requests} open=${asked.open} chosen=${chosen} />`;
+    case "requests": return html`<${Requests} rows=${asked.requests} open=${asked.open} chosen=${chosen} members=${status.members} />`;
     case "try": return html`<${Playground} models=${models} />`;
     case "node": return html`<${Models} myself=${myself} /><${Pairing} myself=${myself} />`;
     case "connect": return html`<${Clients} model=${models[0]} />`;

@@ -4,7 +4,7 @@ import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { ask } from "./api.js";
 import { time } from "./words.js";
 
-export function Requests({ rows, open, chosen }) {
+export function Requests({ rows, open, chosen, members }) {
   return html`
     <h2>Requests through this node <span class="dim small">${open} running or waiting</span></h2>
     ${chosen && html`<${Story} key=${chosen} id=${chosen} />`}
@@ -20,7 +20,25 @@ export function Requests({ rows, open, chosen }) {
         <td class="number">${time(row.ttft_s)}</td><td class="number wide">${time(row.duration_s)}</td>
         <td class="number wide">${row.completion_tokens ?? "–"}</td><td class="number wide">${row.attempts}</td>
         <td class="wide mono">${(row.person ?? "").slice(0, 6)}</td></tr>`)}</tbody>
-    </table></div>`}`;
+    </table></div>`}
+    <${People} members=${members} />`;
+}
+
+// What each person was served lately, over all nodes: who has had least goes first in every queue.
+// People are hashes, the same on every node.
+function People({ members }) {
+  const served = new Map();
+  for (const node of members)
+    for (const { person, tokens } of node.load?.people ?? []) served.set(person, (served.get(person) ?? 0) + tokens);
+  const waiting = members.reduce((sum, node) => sum + (node.load?.queued ?? 0), 0);
+  const most = Math.max(1, ...served.values());
+  const order = [...served].sort(([, a], [, b]) => a - b);
+  return html`<h2>Queue and people <span class="dim small">${waiting} waiting in the mesh</span></h2>
+    ${order.length === 0 ? html`<p class="dim">Nobody was served enough lately to be told apart.</p>`
+      : html`<p class="dim">Tokens served lately, fading; whoever has the least goes first.</p>
+        <ul class="cards">${order.map(([person, tokens]) => html`<li class="card" key=${person}>
+          <span class="mono">${person.slice(0, 6)}</span> <span class="dim small">${Math.round(tokens)} tokens</span>
+          <div class="bar"><i style="width:${((tokens / most) * 100).toFixed(0)}%"></i></div></li>`)}</ul>`}`;
 }
 
 function Story({ id }) {
