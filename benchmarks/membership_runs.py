@@ -35,7 +35,8 @@ AFTERMATH_S = 1.0
 """Watched on after a run, for deaths that follow."""
 
 REST_S = 5.0
-"""From whole to idle: the last joins are still being told."""
+"""From whole to idle: the last joins are still being told, and whoever was cut off holds its
+verdicts back for three seconds (`MembershipConfig.uplink_seen_s`)."""
 
 
 class Crew(Protocol):
@@ -99,7 +100,8 @@ def killed(crew: Crew, runs: int) -> dict[str, Any]:
 
 
 def silent(crew: Crew, runs: int) -> dict[str, Any]:
-    """One cable after the other is pulled: seconds until all others knew."""
+    """One cable after the other is pulled: seconds until all others knew. Each time from rest: a
+    machine whose own cable was out a moment ago is slow, on purpose, to accuse others."""
     took, wrong = [], 0
     crew.settle()
     for number in range(runs):
@@ -111,6 +113,7 @@ def silent(crew: Crew, runs: int) -> dict[str, Any]:
         crew.lan.mend(host)
         wrong += len(crew.watch.false_deaths(began, victim))
         crew.settle()
+        crew.watch.stay(REST_S)
         say(f"    cut off {victim}: {took[-1]:.2f} s")
     return spread(crew, took, wrong)
 
