@@ -288,7 +288,7 @@ OPTIONS: tuple[Option, ...] = (
         ("when_used",),
         _read_share,
         "SHARE",
-        "the same while its owner works at the machine",
+        "the same while its owner works at the machine (noticed on macOS)",
         live=True,
     ),
     Option(

@@ -6,7 +6,6 @@ before anything is written, and the file is replaced whole, so power that fails 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import tomlkit
@@ -14,8 +13,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from meshd.config import ConfigError, closest
 from meshd.options import BY_KEY, OPTIONS, Option
-
-FILE_MODE = 0o644
+from meshd.replacing import PUBLIC_MODE, replace_file
 
 
 def option_named(word: str) -> Option:
@@ -55,15 +53,8 @@ def with_setting(text: str, option: Option, words: list[str], base: Path) -> str
 def save(file: Path, text: str) -> None:
     """Replace a file whole, keeping its mode. Raises ConfigError."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        mode = file.stat().st_mode & 0o777 if file.exists() else FILE_MODE
-        fresh = file.with_name(f".{file.name}.new")
-        with fresh.open("w", encoding="utf-8") as written:
-            written.write(text)
-            written.flush()
-            os.fsync(written.fileno())
-        fresh.chmod(mode)
-        fresh.replace(file)
+        mode = file.stat().st_mode & 0o777 if file.exists() else PUBLIC_MODE
+        replace_file(file, text.encode(), mode=mode)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error.strerror}") from None
 

@@ -24,10 +24,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from meshd.api.errors import bad_type, bad_value, missing, unsupported
+from meshd.api.errors import bad_type, bad_value, unsupported
 from meshd.api.fields import json_type
+from meshd.api.messages import conversation
 from meshd.api.turns import Part, Turns, picture_part, text_of_file, text_part
-from protocol import limits
 
 ROLES = ("user", "assistant", "system")
 
@@ -56,18 +56,7 @@ class MessageReader:
 
     def messages(self, value: Any) -> None:
         """The `messages` of a request. Raises ApiError (400)."""
-        if value is None:
-            raise missing("messages", "'messages' is missing. Send the conversation, oldest first.")
-        if type(value) is not list:
-            raise bad_type("messages", f"'messages' must be an array, not {json_type(value)}.")
-        if not value:
-            raise bad_value("messages", "'messages' is empty. Send at least one message.")
-        if len(value) > limits.MESSAGES_MAX:
-            raise bad_value(
-                "messages",
-                f"'messages' has {len(value)} entries; at most {limits.MESSAGES_MAX} are allowed.",
-            )
-        for index, message in enumerate(value):
+        for index, message in enumerate(conversation(value)):
             self._message(message, f"messages[{index}]")
 
     def _message(self, message: Any, where: str) -> None:

@@ -26,12 +26,12 @@ import logging
 import os
 import re
 import secrets
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from meshd.address import is_loopback
+from meshd.replacing import FOLDER_MODE, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -208,27 +208,10 @@ def _save(path: Path, keys: tuple[ApiKey, ...]) -> None:
     """Replace the file whole, readable by its owner only. Raises KeysError."""
     body = {"format": FORMAT, "keys": [asdict(key) for key in keys]}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, draft_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        draft = Path(draft_name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                _give_to_owner(file.fileno(), path.parent)
-                file.write(json.dumps(body, indent=1).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+        # `sudo meshctl keys add` shall not make a file that the service's user cannot read.
+        path.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+        replace_file(path, json.dumps(body, indent=1).encode() + b"\n", like=path.parent)
     except OSError as error:
         raise KeysError(
             f"cannot write {path}: {error.strerror}; make room, or make the directory writable"
         ) from None
-
-
-def _give_to_owner(handle: int, folder: Path) -> None:
-    """`sudo meshctl keys add` shall not make a file that the service's user cannot read."""
-    if os.name == "posix" and os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(handle, owner.st_uid, owner.st_gid)

@@ -27,8 +27,8 @@ _NULLABLE = frozenset({"assistant"})
 """Roles that may say nothing: an assistant's turn can be tool calls alone."""
 
 
-def read_messages(value: Any) -> tuple[dict[str, Any], ...]:
-    """The turns of a conversation, normalised. Raises ApiError (400)."""
+def conversation(value: Any) -> list[Any]:
+    """`messages` of any dialect, as a list that may hold anything. Raises ApiError (400)."""
     if value is None:
         raise missing("messages", "'messages' is missing. Send the conversation, oldest first.")
     if type(value) is not list:
@@ -40,7 +40,13 @@ def read_messages(value: Any) -> tuple[dict[str, Any], ...]:
             "messages",
             f"'messages' has {len(value)} entries; at most {limits.MESSAGES_MAX} are allowed.",
         )
-    return tuple([_message(turn, f"messages[{index}]") for index, turn in enumerate(value)])
+    return value
+
+
+def read_messages(value: Any) -> tuple[dict[str, Any], ...]:
+    """The turns of a conversation, normalised. Raises ApiError (400)."""
+    turns = conversation(value)
+    return tuple([_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)])
 
 
 def _message(turn: Any, where: str) -> dict[str, Any]:

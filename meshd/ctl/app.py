@@ -126,7 +126,7 @@ def _live(sub: Any) -> dict[str, Parser]:
     top = _command(sub, "top", "the mesh at work, full screen")
     bench = _command(sub, "bench", "how fast each model answers, asked as a client asks")
     bench.add_argument("--model", help="this one only")
-    bench.add_argument("--requests", type=int, default=4, metavar="N", help="per model")
+    bench.add_argument("--requests", type=int, metavar="N", help="per model; a few if not told")
     bench.add_argument("--concurrency", type=int, default=1, metavar="N", help="at a time")
     completion: Parser = sub.add_parser("completion", help="a script that completes our words")
     completion.add_argument("shell", choices=SHELLS, help="for which shell")

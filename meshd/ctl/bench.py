@@ -24,9 +24,13 @@ from meshd.ctl.screen import Cell, Column, Screen, table
 from meshd.ctl.words import UNKNOWN, rate_words, seconds_words
 
 REQUESTS = 4
+"""Per model, where nobody says: enough for a median, a minute for a Pi."""
+
 REQUESTS_MAX = 1_000
+"""Per model: an hour of a household's machines."""
+
 CONCURRENCY_MAX = 64
-"""Bounds on what one bench asks of a household."""
+"""At a time: a thread each, and more than any home machine has slots."""
 
 QUESTION = (
     "Question {number}. In about a hundred words, explain to a child why the sky is blue by day "
@@ -64,7 +68,7 @@ def bench(args: Namespace) -> int:
     """FAILURE when a model answers nothing at all."""
     node = node_of(args, ANSWER_TIMEOUT_S)
     models = _models(node, args)
-    requests = max(1, min(args.requests, REQUESTS_MAX))
+    requests = max(1, min(args.requests or REQUESTS, REQUESTS_MAX))
     together = max(1, min(args.concurrency, CONCURRENCY_MAX, requests))
     found = []
     for index, (model, emulated) in enumerate(models, 1):

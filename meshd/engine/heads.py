@@ -17,6 +17,7 @@ import msgspec
 
 from meshd.core.residency.footprint import ModelShape
 from meshd.engine.gguf import GgufHead, inspect
+from meshd.replacing import replace_file
 
 LOG = logging.getLogger(__name__)
 
@@ -91,10 +92,8 @@ class HeadCache:
         if self._file is None or not is_changed:
             return
         kept = dict(list(asked.items())[:HEADS_MAX])
-        beside = self._file.with_suffix(".new")
         try:
-            beside.write_bytes(msgspec.json.encode(_Kept(FORMAT, kept)))
-            beside.replace(self._file)
+            replace_file(self._file, msgspec.json.encode(_Kept(FORMAT, kept)), flush=False)
         except OSError as error:
             LOG.warning("what was read of model files cannot be kept: %s", error)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from meshd.core.residency.plan import KEEP_ALIVE_S
+from meshd.replacing import replace_file
 from protocol import limits
 
 LOG = logging.getLogger(__name__)
@@ -73,9 +74,7 @@ class Pins:
 
 
 def _replace(file: Path, ids: Collection[str]) -> None:
-    beside = file.with_suffix(".new")
     try:
-        beside.write_bytes(msgspec.json.encode(ids))
-        beside.replace(file)
+        replace_file(file, msgspec.json.encode(ids))
     except OSError as error:
         LOG.warning("pins last until this daemon ends: %s cannot be written: %s", file, error)

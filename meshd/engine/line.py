@@ -8,18 +8,24 @@ doing: a worker never outlives its daemon.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from meshd.engine import frames
 
 READ_BYTES = 256 * 1024
+
+OOM_SCORE = "500"
+"""Added to what Linux thinks of this process when memory is out (-1000 to 1000): a model goes
+before the daemon, which then says so, and before the owner's programs of the same size."""
 
 
 class Line:
@@ -70,7 +76,10 @@ class Line:
 
 
 def open_line() -> Line:
-    """The stream that is this process's stdin, its reader running."""
+    """The stream that is this process's stdin, its reader running. What it belongs to is a model's
+    process from now on, the first to go when memory is out."""
+    with contextlib.suppress(OSError):  # macOS has no such file, and decides by itself
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     line = Line(socket.socket(fileno=sys.stdin.fileno()))
     threading.Thread(target=_read_or_die, args=(line,), name="reader", daemon=True).start()
     return line

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meshd.address import parse_host_port
-from meshd.net.trust import write_private_file
+from meshd.replacing import replace_file
 
 PEERS_FILE = "peers.json"
 FORMAT = 1
@@ -74,7 +74,7 @@ def load_remembered(path: Path) -> tuple[str, ...]:
 def save_remembered(path: Path, links: Sequence[str]) -> None:
     """Replace the file. Raises OSError."""
     kept = {"format": FORMAT, "peers": list(links[:REMEMBERED_MAX])}
-    write_private_file(path, json.dumps(kept, indent=1).encode(), flush=False)
+    replace_file(path, json.dumps(kept, indent=1).encode(), flush=False)
 
 
 def _is_link(link: object) -> bool:

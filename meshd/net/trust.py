@@ -37,7 +37,6 @@ import hmac
 import os
 import re
 import secrets
-import tempfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +44,7 @@ from pathlib import Path
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
+from meshd.replacing import replace_file
 from protocol import limits
 from protocol.messages import ControlMessage, Hello, Update
 
@@ -157,26 +157,6 @@ def vouched_sender(frame: bytes, voucher: bytes, identity: Identity) -> str | No
     return node_id_of(sender_public)
 
 
-def write_private_file(path: Path, content: bytes, *, flush: bool = True) -> None:
-    """Put `content` at `path`, whole or not at all, readable by its owner only. Raises OSError.
-
-    `flush` waits until it would survive a power cut.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, draft_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    draft = Path(draft_name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
 @lru_cache(maxsize=limits.MEMBERS_MAX)
 def _id_of_hex(public_key: str) -> str:
     return node_id_of(bytes.fromhex(public_key))
@@ -200,7 +180,7 @@ def _agreed_secret(own_secret: bytes, other_public: bytes) -> bytes:
 def _kept_key(path: Path) -> bytes:
     if not path.exists():
         try:
-            write_private_file(path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
+            replace_file(path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
         except OSError as error:
             raise TrustError(
                 f"cannot write {path}: {error.strerror}; "

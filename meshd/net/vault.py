@@ -27,7 +27,8 @@ from typing import Any
 
 from meshd.core.membership.member import Member
 from meshd.net import rotation
-from meshd.net.trust import MeshKey, TrustError, node_id_of, write_private_file
+from meshd.net.trust import MeshKey, TrustError, node_id_of
+from meshd.replacing import replace_file
 from protocol import limits
 from protocol.errors import ProtocolError
 from protocol.fields import ListOf, Record, decode_record
@@ -131,7 +132,7 @@ class Vault:
 
     def _keep(self, kept: _Kept) -> None:
         try:
-            write_private_file(self._path, _written(kept))
+            replace_file(self._path, _written(kept))
         except OSError as error:
             raise TrustError(
                 f"cannot write {self._path}: {error.strerror}; "

@@ -19,6 +19,7 @@ import pytest
 from meshd.core.ports import EngineError
 from meshd.engine import supervisor
 from meshd.engine.bundled import bundled_gguf
+from meshd.engine.line import OOM_SCORE
 from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 from protocol.jobs import Finish, Job
 
@@ -47,6 +48,11 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+def oom_score(pid: int) -> str:
+    """What the process has added to its own chance to be chosen."""
+    return Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
+
+
 async def last_event(stream):
     """The event that a stream ends with."""
     return [batch async for batch in stream][-1][-1]
@@ -63,6 +69,13 @@ async def test_a_killed_worker_fails_its_jobs_at_once_and_comes_back():
         assert "SIGKILL" in failure.message
         assert not engine.stats()[0].warm
         assert isinstance(await last_event(engine.generate(JOB)), Finish)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process volunteer")
+async def test_when_memory_is_out_the_model_goes_first():
+    """Before the daemon, which can then say so to the mesh."""
+    async with running() as engine:
+        assert oom_score(engine.worker_pid) == OOM_SCORE
 
 
 async def test_a_hung_worker_is_noticed_killed_and_replaced():

@@ -141,16 +141,6 @@ def test_false_voucher_proves_nothing(
     assert trust.vouched_sender(frame, voucher, receiver) is None
 
 
-def test_private_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A write that fails leaves the old content and no litter."""
-    path = tmp_path / "kept"
-    trust.write_private_file(path, b"old")
-    with pytest.raises(TypeError):
-        trust.write_private_file(path, "not bytes")  # type: ignore[arg-type]
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_record_with_somebody_elses_key_is_seen_through() -> None:
     """The id is the hash of the key, in gossip about others as in a node's own words."""
     honest = typical(Update)

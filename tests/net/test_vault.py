@@ -210,7 +210,7 @@ def test_what_cannot_be_written_is_not_believed(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(vaults, "write_private_file", full)
+    monkeypatch.setattr(vaults, "replace_file", full)
     with pytest.raises(TrustError, match="make room"):
         vault.adopt(revoke(founded(MESH), CARL.node_id, b"n" * 32))
     assert vault.state == founded(MESH)

@@ -3,22 +3,21 @@
 One long time-out for everything makes a dead peer cost minutes; one short time-out makes a slow
 prefill run again on every node. So each phase of an attempt has its own:
 
-- *connect*: until the peer has taken the job. A few round trips; what is unreachable fails sooner.
 - *first event*: a multiple of what the score expected it to take.
 - *inter-token*: a stream that falls silent. Tokens come one gap after another, so a dozen missing
   gaps mean a stall, unless the machine has somebody else's prompt to read in between. Whether it
   has is in its record, and how long that can take follows from its measured prefill rate and from
   how much its engine reads in one go: ours read a fragment between two tokens, an adopted server
   may read a whole context.
-- *total*: the longest answer allowed, several times over; what a forgotten stream costs at most.
 
 When nobody else could take the job there is nothing to gain from giving up early: then only the
 outer limits hold.
+
+Left out: a limit on connecting, because the gateway asks a silent peer for a sign of life long
+before any such limit would pass; and one on the whole, because an answer that comes is no fault.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.cost import BATCH_SLOWDOWN_RATIO, Cost
@@ -28,15 +27,6 @@ from protocol.jobs import Job
 PATIENCE_FACTOR = 4.0
 """Patience as a multiple of the expected time: estimates of prompt length and rate are off by 1.5
 and 1.3; twice their product is a fault, not an error of estimation."""
-
-CONNECT_FLOOR_S = 0.4
-"""Least patience for a peer to take a job: ten Wi-Fi round trips that were all repeated once."""
-
-CONNECT_RTT_FACTOR = 20.0
-"""Patience for a peer to take a job, in measured round trips."""
-
-CONNECT_MAX_S = 5.0
-"""Most of it: beyond, a person notices, and a path that slow is no path."""
 
 FIRST_EVENT_FLOOR_S = 5.0
 """Least patience: an idle laptop waking its disk, a first request after an hour."""
@@ -65,40 +55,8 @@ CONTEXT_UNKNOWN_TOKENS = 8_192
 FRAGMENTING_ENGINES = ("llamacpp", "mlx", "emulated")
 """Engines that read long prompts in fragments, by the first word of their name."""
 
-TOTAL_MAX_S = 3_600.0
-"""Longest any attempt may run; equals the lease."""
-
 UNBOUNDED_TOKENS = 4_096
 """Length assumed for an answer that nobody bounded, when all of it must be waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """Patience with one attempt, in seconds from the beginning of each phase."""
-
-    connect_s: float
-    first_event_s: float
-    inter_token_s: float
-    """As the records stood at the start. Before a stream is given up for its silence, ask
-    `inter_token_deadline_s` again with the node's newest offer."""
-    total_s: float
-
-
-def deadlines(
-    job: Job, demand: Demand, offer: Offer, cost: Cost, *, alternatives: bool
-) -> Deadlines:
-    """All deadlines of an attempt at `offer`, which was scored with `cost`."""
-    return Deadlines(
-        connect_s=connect_deadline_s(cost),
-        first_event_s=first_event_deadline_s(job, demand, cost, alternatives=alternatives),
-        inter_token_s=inter_token_deadline_s(offer, alternatives=alternatives),
-        total_s=total_deadline_s(job, demand, cost),
-    )
-
-
-def connect_deadline_s(cost: Cost) -> float:
-    """Seconds for the peer to take the job."""
-    return min(max(CONNECT_FLOOR_S, CONNECT_RTT_FACTOR * cost.rtt_s), CONNECT_MAX_S)
 
 
 def first_event_deadline_s(job: Job, demand: Demand, cost: Cost, *, alternatives: bool) -> float:
@@ -127,12 +85,6 @@ def inter_token_deadline_s(offer: Offer, *, alternatives: bool) -> float:
     if _others_at(offer):
         limit_s += _uninterrupted_prefill_s(offer)
     return min(limit_s, INTER_TOKEN_MAX_S)
-
-
-def total_deadline_s(job: Job, demand: Demand, cost: Cost) -> float:
-    """Seconds for the whole attempt."""
-    expected_s = cost.first_token_s + _longest_answer_s(job, demand, cost)
-    return min(max(FIRST_EVENT_MAX_S, PATIENCE_FACTOR * expected_s), TOTAL_MAX_S)
 
 
 def _longest_answer_s(job: Job, demand: Demand, cost: Cost) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from meshd.ctl.connect.recipe import Model, Recipe, Target
 from meshd.ctl.console import Body, complain, node_of, progress, shaped, show
 from meshd.ctl.exits import Trouble
 from meshd.ctl.screen import Cell, Column, Screen, table
+from meshd.replacing import replace_file
 
 RECIPES: Mapping[str, Recipe] = {
     "aider": agents.AIDER,
@@ -205,23 +205,11 @@ def _replace(place: Path, old: str | None, new: str) -> str | None:
         if old is not None:
             mode = real.stat().st_mode & 0o777
             backup = real.with_name(f"{real.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
-            _put(backup, old, mode)
-        _put(real, new, mode)
+            replace_file(backup, old.encode(), mode=mode)
+        replace_file(real, new.encode(), mode=mode)
     except OSError as error:
         raise Trouble(exits.FAILURE, f"{place} cannot be written: {error.strerror}") from None
     return str(backup) if backup else None
-
-
-def _put(place: Path, text: str, mode: int) -> None:
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-        Path(name).replace(place)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _difference(old: str, new: str, place: Path) -> list[str]:

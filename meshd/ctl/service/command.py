@@ -17,7 +17,6 @@ from meshd.ctl.exits import Trouble
 from meshd.ctl.screen import Screen
 from meshd.ctl.service import launchd, systemd
 from meshd.ctl.service.plan import (
-    FILE_MODE,
     Folder,
     Installation,
     Manager,
@@ -28,6 +27,7 @@ from meshd.ctl.service.plan import (
     described,
     written,
 )
+from meshd.replacing import PUBLIC_MODE, replace_file
 
 STEP_MAX_S = 90.0
 """Longest one program of the service manager may take: TimeoutStartSec and half as much."""
@@ -181,10 +181,7 @@ def _write(step: Write) -> None:
     if step.keep and step.path.exists():
         return
     step.path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = step.path.with_name(f".{step.path.name}.new")
-    fresh.write_text(step.text, "utf-8")
-    fresh.chmod(FILE_MODE)
-    fresh.replace(step.path)
+    replace_file(step.path, step.text.encode(), mode=PUBLIC_MODE)
 
 
 def _remove(path: Path) -> None:

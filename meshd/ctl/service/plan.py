@@ -24,9 +24,6 @@ from meshd.options import OPTIONS
 
 ACTIONS = ("install", "uninstall", "start", "stop", "status", "logs")
 
-FILE_MODE = 0o644
-"""Unit files are for everybody to read."""
-
 CONFIG_HEAD = """\
 # Settings of the meshd service. Take the # off a line to change it, then
 # `meshctl service stop` and `meshctl service start`. `meshctl config check --config FILE` shows
