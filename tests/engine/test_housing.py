@@ -46,7 +46,8 @@ def test_a_broken_file_is_said_and_pins_nothing(tmp_path, caplog, kept):
 
 def test_a_state_directory_that_cannot_be_written_is_said(tmp_path, caplog):
     """The pin holds until the daemon ends."""
-    pins = Pins(tmp_path / "gone")
+    (tmp_path / "state").write_bytes(b"a file where the directory should be")
+    pins = Pins(tmp_path / "state")
     pins.change("a", pinned=True)
     assert "pins last until this daemon ends" in caplog.text
     assert "a" in pins
