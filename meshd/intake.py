@@ -24,6 +24,7 @@ from typing import Any
 from meshd.core.ports import Engine, EventStream
 from meshd.core.routing.admission import Outlook, Pace, is_short, judge, outlook, over_share
 from meshd.core.routing.courtesy import QUEUE_WAIT_S, offered_slots
+from meshd.core.routing.demand import Demand
 from meshd.core.routing.fairness import FairQueue, Shares, Ticket
 from meshd.visit import Visit, draining
 from protocol.jobs import Failure, Job
@@ -90,9 +91,16 @@ class Intake:
         """Set while nothing waits or runs."""
         self.idle.set()
 
-    def answer(self, engine: Engine, job: Job, person: str) -> EventStream:
+    def answer(self, engine: Engine, job: Job, demand: Demand, person: str) -> EventStream:
         """`engine`'s answer to a job of `person`, once it is their turn."""
-        return self._answer(engine, job, person)
+        ticket = Ticket(
+            person,
+            demand.prompt_tokens,
+            demand.output_tokens,
+            self._clock(),
+            batch=job.priority == "batch",
+        )
+        return self._answer(engine, job, ticket)
 
     # What the node says of itself
 
@@ -177,12 +185,12 @@ class Intake:
 
     # One job
 
-    async def _answer(self, engine: Engine, job: Job, person: str) -> EventStream:
+    async def _answer(self, engine: Engine, job: Job, ticket: Ticket) -> EventStream:
         if self.draining:
             yield [draining()]
             return
         desk = self._desk_of(engine, job.model)
-        visit = Visit(job, person, self._clock())
+        visit = Visit(job, ticket)
         refusal = self._enter(desk, visit)
         if refusal is not None:
             yield [refusal]

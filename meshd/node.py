@@ -28,6 +28,7 @@ from meshd.core.membership.machine import Membership, Myself
 from meshd.core.membership.member import Member, MeshView
 from meshd.core.ports import Engine, EngineError, EventStream, HostFacts, HostProbe
 from meshd.core.routing.courtesy import Courtesy, share_of
+from meshd.core.routing.demand import Demand, demand_of
 from meshd.core.routing.fairness import asker, known_person, person_of
 from meshd.core.routing.router import Router
 from meshd.core.routing.supply import capacity_record, load_record
@@ -226,22 +227,23 @@ class Node:
 
     # Journeys of a request
 
-    def _generate(self, member: Member, job: Job) -> EventStream:
+    def _generate(self, member: Member, job: Job, demand: Demand) -> EventStream:
         """Where an attempt goes: an engine here, or a peer over the relay."""
         if member.node_id == self._net.identity.node_id:
-            return self._local(job, member.node_id)
+            return self._local(job, member.node_id, demand)
         return self._net.relay.generate(member, job)
 
     def _answer(self, sender: str, job: Job) -> EventStream:
         """A job that `sender` forwarded here. It is answered here or not at all: one hop only."""
         if self._stopping:
             return _refusal("draining", "this node is shutting down")
-        return self._local(job, sender)
+        demand = demand_of(job, job.model, self.router.lengths.expected, cut=False)
+        return self._local(job, sender, demand)
 
-    def _local(self, job: Job, sender: str) -> EventStream:
+    def _local(self, job: Job, sender: str, demand: Demand) -> EventStream:
         engine = self._offers.engine_of(job.model)
         if engine is not None:
-            return self._intake.answer(engine, job, known_person(job.person, sender))
+            return self._intake.answer(engine, job, demand, known_person(job.person, sender))
         return _refusal("model_not_found", f"{self._settings.name} does not offer {job.model}")
 
     # What the gateway asks of peers beside their answers

@@ -11,9 +11,7 @@ import asyncio
 from typing import Any
 
 from meshd.core.ports import Batch
-from meshd.core.routing.demand import prompt_tokens_of
 from meshd.core.routing.fairness import Ticket
-from meshd.core.routing.lengths import EXPECTED_OUTPUT_TOKENS
 from protocol.jobs import Failure, Finish, Job, Queued, TextDelta
 
 REASSURE_S = 2.0
@@ -28,9 +26,9 @@ class Visit:
         "last", "over", "refused", "task", "ticket",
     )  # fmt: skip
 
-    def __init__(self, job: Job, person: str, now: float) -> None:
+    def __init__(self, job: Job, ticket: Ticket) -> None:
         self.job = job
-        self.ticket = ticket_of(job, person, now)
+        self.ticket = ticket
         self.refused: Failure | None = None
         """Why it has to go: from the queue, or from its slot."""
         self.abandoned = False
@@ -43,7 +41,7 @@ class Visit:
         self._woken: asyncio.Event | None = None
         self._news: Queued | None = None
         self._told = 0
-        self._told_at = now
+        self._told_at = ticket.arrived
         self.task: asyncio.Task[Any] | None = None
         """Who waits for its next event, while somebody does; set by whoever lets them wait."""
         self._struck: Failure | None = None
@@ -119,16 +117,6 @@ class Visit:
         if isinstance(self.last, Failure) and not self.deltas:
             return 0, 0
         return self.ticket.prompt_tokens, self.deltas
-
-
-def ticket_of(job: Job, person: str, now: float) -> Ticket:
-    """What the fair queue has to know of a job."""
-    output = EXPECTED_OUTPUT_TOKENS
-    if job.max_tokens is not None:
-        output = min(output, job.max_tokens)
-    if job.kind == "embedding":
-        output = 0
-    return Ticket(person, prompt_tokens_of(job), output, now, batch=job.priority == "batch")
 
 
 def silent(model: str) -> Failure:

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from meshd.core.ports import Batch, EventStream
+from meshd.core.routing.demand import demand_of
 from meshd.intake import Intake
 from protocol.jobs import Failure, Finish, Job, TextDelta
 from protocol.load import ModelLoad
@@ -92,10 +94,15 @@ class House:
     async def ask(self, request_id: str, person: str = ANNA, **changes: object) -> Asking:
         """A job; returns when it runs, waits or is over."""
         job = chat(request_id=request_id, **changes)
-        asking = Asking(self.intake.answer(self.engine, job, person))  # type: ignore[arg-type]
+        asking = Asking(self.stream(job, person))
         self.asked.append(asking)
         await settled()
         return asking
+
+    def stream(self, job: Job, person: str = ANNA) -> EventStream:
+        """The answer to a job, to be read by the test itself."""
+        engine: Any = self.engine
+        return self.intake.answer(engine, job, demand_of(job, job.model), person)
 
     @property
     def load(self) -> ModelLoad:

@@ -52,7 +52,7 @@ async def test_beyond_the_slots_jobs_wait_in_front_of_the_engine(house: House) -
 
 async def test_a_slot_is_free_with_the_last_word_and_not_when_it_was_read(house: House) -> None:
     """A slow reader does not hold up the next in the queue."""
-    stream = house.intake.answer(house.engine, chat(request_id="r1"), ANNA)  # type: ignore[arg-type]
+    stream = house.stream(chat(request_id="r1"))
     reading = asyncio.ensure_future(anext(stream))
     await settled()
     await house.ask("r2")
@@ -130,7 +130,7 @@ async def test_who_leaves_while_running_frees_the_slot(house: House) -> None:
 
 async def test_a_stream_that_nobody_began_to_read_holds_nothing(house: House) -> None:
     """Asking is free until somebody waits for the answer."""
-    stream = house.intake.answer(house.engine, chat(), ANNA)  # type: ignore[arg-type]
+    stream = house.stream(chat())
     await stream.aclose()
     assert house.intake.idle.is_set()
 

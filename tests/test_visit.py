@@ -10,7 +10,7 @@ import pytest
 from meshd.core.ports import EventStream
 from protocol.jobs import Failure, Job, ReasoningDelta, ToolCallDelta
 from tests.core.routing.fleet import chat
-from tests.intake_house import ANNA, DONE, WAIT_S, WORD, House, open_house, settled
+from tests.intake_house import DONE, WAIT_S, WORD, House, open_house, settled
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_what_another_node_can_carry_on_is_broken_off(house: House) -> Non
 
 async def test_between_two_words_the_next_one_is_the_end(house: House) -> None:
     """Nobody waits at that moment, so nobody is woken."""
-    stream = house.intake.answer(house.engine, chat(request_id="r1"), ANNA)  # type: ignore[arg-type]
+    stream = house.stream(chat(request_id="r1"))
     reading = asyncio.ensure_future(anext(stream))
     await settled()
     house.engine.say("r1", [WORD])

@@ -64,7 +64,7 @@ class Attempt:
         self.record = record
         self.sent_at = means.clock()
         self.lease = means.router.dispatch(candidate, self.sent_at)
-        self.stream: EventStream = means.generate(member, job)
+        self.stream: EventStream = means.generate(member, job, candidate.demand)
         self.patience = Patience(limit_s, means.loop)
         self.ended = False
         self.on_doubt: Callable[[], None] | None = None

@@ -9,14 +9,16 @@ from typing import Protocol
 
 from meshd.core.membership.member import Member, MeshView
 from meshd.core.ports import EventStream
+from meshd.core.routing.demand import Demand
 from meshd.core.routing.hedge import HedgePolicy
 from meshd.core.routing.router import Router
 from meshd.history import History
 from protocol.jobs import Job
 from protocol.load import ModelLoad
 
-Generate = Callable[[Member, Job], EventStream]
-"""Starts a job on a member: on a local engine when the member is this node, else over the relay."""
+Generate = Callable[[Member, Job, Demand], EventStream]
+"""Starts a job on a member: on a local engine when the member is this node, else over the relay.
+The demand is what the job was routed by."""
 
 Unreachable = Callable[[str, str], object]
 """Told of a node id and a cause when a request to a peer broke."""

@@ -141,7 +141,7 @@ async def answer(path, body):
     gateway = MeshGateway(
         Router(Random(1)),
         lambda: view(home),
-        lambda _to, job: engine.generate(job),
+        lambda _to, job, _demand: engine.generate(job),
         status=dict,
         members=dict,
     )

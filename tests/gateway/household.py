@@ -104,7 +104,7 @@ class Household:
         self.seen = view(*self.members)
         self.gateway.view_changed(self.seen)
 
-    async def generate(self, to, job):
+    async def generate(self, to, job, _demand):
         """The script of a node; of a list of lists each attempt takes the next."""
         self.asked.append(to.name)
         self.jobs.append(job)

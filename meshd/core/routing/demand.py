@@ -8,11 +8,12 @@ a measured rate. The estimate ranks peers; only the engine, which counts, refuse
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from meshd.core.routing.lengths import EXPECTED_OUTPUT_TOKENS, class_of
+from meshd.core.routing.lengths import class_of, usual
 from meshd.core.routing.prefix import Cut, cuts_of
 from protocol.jobs import Job
 
@@ -38,6 +39,10 @@ RAW_CAPABILITIES = {
 else may go to whoever offers the model and can pass a request on."""
 
 
+WRITTEN_KINDS = frozenset({"chat", "completion"})
+"""Jobs whose answer is generated token by token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
     """The needs of one job. Token counts are estimates."""
@@ -55,23 +60,26 @@ class Demand:
 
 
 def demand_of(
-    job: Job, model: str, expected_tokens: int = EXPECTED_OUTPUT_TOKENS, *, cut: bool = True
+    job: Job, model: str, expected: Callable[[str], int] = usual, *, cut: bool = True
 ) -> Demand:
     """The demand of a job for the canonical model id `model`.
 
-    `expected_tokens` is the length of an answer that nobody bounds. Without `cut` the prompt is not
-    hashed, which is right where no machine says what it has cached.
+    `expected` gives the length of an answer that nobody bounds, by its class. Without `cut` the
+    prompt is not hashed, which is right where no machine says what it has cached.
     """
-    if job.max_tokens is not None:
-        expected_tokens = min(expected_tokens, job.max_tokens)
-    if job.kind in ("embedding", "raw"):
-        expected_tokens = 0
+    contents = _contents_of(job.messages)
+    job_class = class_of(job)
+    output_tokens = 0
+    if job.kind in WRITTEN_KINDS:
+        output_tokens = expected(job_class)
+        if job.max_tokens is not None:
+            output_tokens = min(output_tokens, job.max_tokens)
     return Demand(
         model,
-        capabilities_of(job),
-        prompt_tokens_of(job),
-        expected_tokens,
-        class_of(job),
+        _capabilities(job, contents),
+        _prompt_tokens(job, contents),
+        output_tokens,
+        job_class,
         job.session,
         cuts_of(job) if cut else (),
     )
@@ -79,58 +87,80 @@ def demand_of(
 
 def capabilities_of(job: Job) -> frozenset[str]:
     """The capability words that a model must have to take this job."""
-    if job.raw is not None:
-        word = RAW_CAPABILITIES.get(job.raw.path.partition("?")[0])
-        return frozenset({word} if word else ())
-    needed = {job.kind}
-    if job.tools:
-        needed.add("tools")
-    if any(True for _ in _parts(job.messages, _IMAGE_PARTS)):
-        needed.add("vision")
-    if any(True for _ in _parts(job.messages, _AUDIO_PARTS)):
-        needed.add("audio")
-    return frozenset(needed)
+    return _capabilities(job, _contents_of(job.messages))
 
 
 def prompt_tokens_of(job: Job) -> int:
     """Estimated tokens of the prompt, tools and the answer's beginning included; at least 1."""
+    return _prompt_tokens(job, _contents_of(job.messages))
+
+
+class _Contents(NamedTuple):
+    """What a chat is made of."""
+
+    text_bytes: int
+    images: int
+    recordings: int
+
+
+def _contents_of(turns: Iterable[Any]) -> _Contents:
+    """In one pass: it is made for every request."""
+    size_bytes = images = recordings = 0
+    for turn in turns:
+        size_bytes += _text_bytes(turn)
+        content = turn.get("content") if type(turn) is dict else None
+        if type(content) is list:
+            kinds = [part.get("type") for part in content if type(part) is dict]
+            images += sum([_is_in(kind, _IMAGE_PARTS) for kind in kinds])
+            recordings += sum([_is_in(kind, _AUDIO_PARTS) for kind in kinds])
+    return _Contents(size_bytes, images, recordings)
+
+
+def _capabilities(job: Job, contents: _Contents) -> frozenset[str]:
+    if job.raw is not None:
+        word = RAW_CAPABILITIES.get(job.raw.path.partition("?")[0])
+        return frozenset({word} if word else ())
+    return _words(job.kind, bool(job.tools), contents.images > 0, contents.recordings > 0)
+
+
+@lru_cache(maxsize=32)
+def _words(kind: str, has_tools: bool, sees: bool, hears: bool) -> frozenset[str]:
+    needed = {"tools": has_tools, "vision": sees, "audio": hears}
+    return frozenset({kind, *[word for word, is_needed in needed.items() if is_needed]})
+
+
+def _prompt_tokens(job: Job, contents: _Contents) -> int:
     if job.prompt_tokens is not None:
         return max(1, len(job.prompt_tokens) + len(job.prefix_tokens or ()))
-    size_bytes = _text_bytes(job.prompt) if job.prompt is not None else 0
-    size_bytes += sum(_text_bytes(turn) for turn in job.messages)
-    size_bytes += sum(_text_bytes(entry) for entry in job.inputs)
-    size_bytes += _text_bytes(job.tools) + _text_bytes(job.prefix_text)
-    images = sum(1 for _ in _parts(job.messages, _IMAGE_PARTS))
-    tokens = size_bytes / BYTES_PER_TOKEN
-    return max(1, round(tokens) + TOKENS_PER_TURN * len(job.messages) + TOKENS_PER_IMAGE * images)
+    size_bytes = contents.text_bytes + _text_bytes(job.prompt) + _text_bytes(job.prefix_text)
+    if job.tools:
+        size_bytes += _text_bytes(job.tools)
+    if job.inputs:
+        size_bytes += _text_bytes(list(job.inputs))
+    turns, images = TOKENS_PER_TURN * len(job.messages), TOKENS_PER_IMAGE * contents.images
+    return max(1, round(size_bytes / BYTES_PER_TOKEN) + turns + images)
 
 
 def _text_bytes(value: Any) -> int:
-    """Characters of all text inside a JSON value, images left out; a stand-in for its bytes."""
-    if isinstance(value, str):
+    """Bytes of all text inside a JSON value, images left out."""
+    if type(value) is str:
         return len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
-    if isinstance(value, dict):
-        if _is_of(value, _MEDIA_PARTS):
+    if type(value) is dict:
+        if _is_in(value.get("type"), _MEDIA_PARTS):
             return 0
-        return sum(_text_bytes(entry) for key, entry in value.items() if key not in _MARKERS)
-    if isinstance(value, list):
-        return sum(_text_bytes(entry) for entry in value)
-    return 0
+        value = [entry for key, entry in value.items() if key not in _MARKERS]
+    elif type(value) is not list:
+        return 0
+    size_bytes = 0
+    for entry in value:
+        is_plain = type(entry) is str and entry.isascii()
+        size_bytes += len(entry) if is_plain else _text_bytes(entry)
+    return size_bytes
 
 
-def _parts(turns: Iterable[Any], kinds: frozenset[str]) -> Iterable[Any]:
-    for turn in turns:
-        content = turn.get("content") if isinstance(turn, dict) else None
-        if isinstance(content, list):
-            for part in content:
-                if isinstance(part, dict) and _is_of(part, kinds):
-                    yield part
-
-
-def _is_of(part: dict[str, Any], kinds: frozenset[str]) -> bool:
+def _is_in(kind: object, kinds: frozenset[str]) -> bool:
     """A JSON schema may have a list where a part has its type."""
-    kind = part.get("type")
-    return isinstance(kind, str) and kind in kinds
+    return type(kind) is str and kind in kinds
 
 
 _AUDIO_PARTS = frozenset({"input_audio"})

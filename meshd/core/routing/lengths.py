@@ -16,6 +16,7 @@ trained on, and a prompt is nothing to keep.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from functools import lru_cache
 
 from protocol.jobs import Job
 
@@ -28,6 +29,10 @@ PERCENTILE = 0.7
 SAMPLES_TRUSTED = 8
 """With fewer than this the usual length takes the place of those that lack."""
 
+RECOUNT_EVERY = 8
+"""Lengths between two looks at the percentile once SAMPLES are there: an eighth of them moves it by
+less than its error."""
+
 CLASSES_MAX = 256
 """Classes kept; the one used least recently gives way."""
 
@@ -37,16 +42,23 @@ EXPECTED_OUTPUT_TOKENS = 220
 
 def class_of(job: Job) -> str:
     """The class of a job: a short word list, no text of the request in it."""
-    words = [job.kind]
-    if job.tools:
-        words.append("tools")
-    if job.response_format:
-        words.append("formatted")
-    if job.stream:
-        words.append("streamed")
-    if job.priority != "interactive":
-        words.append(job.priority)
-    return " ".join(words)
+    return _named(job.kind, bool(job.tools), bool(job.response_format), job.stream, job.priority)
+
+
+@lru_cache(maxsize=CLASSES_MAX)
+def _named(kind: str, tools: bool, formatted: bool, streamed: bool, priority: str) -> str:
+    words = {
+        "tools": tools,
+        "formatted": formatted,
+        "streamed": streamed,
+        priority: priority != "interactive",
+    }
+    return " ".join([kind, *[word for word, is_said in words.items() if is_said]])
+
+
+def usual(_job_class: str) -> int:
+    """What to expect of an answer while nothing is known."""
+    return EXPECTED_OUTPUT_TOKENS
 
 
 class OutputLengths:
@@ -55,6 +67,7 @@ class OutputLengths:
     def __init__(self) -> None:
         self._seen: OrderedDict[str, deque[int]] = OrderedDict()
         self._expected: dict[str, int] = {}
+        self._observed = 0
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -73,6 +86,9 @@ class OutputLengths:
             seen = self._seen[job_class] = deque(maxlen=SAMPLES)
         self._seen.move_to_end(job_class)
         seen.append(tokens)
-        usual = sorted(seen)[int(PERCENTILE * (len(seen) - 1) + 0.5)]
+        self._observed += 1
+        if len(seen) == SAMPLES and self._observed % RECOUNT_EVERY:
+            return
+        middle = sorted(seen)[int(PERCENTILE * (len(seen) - 1) + 0.5)]
         trust = min(1.0, len(seen) / SAMPLES_TRUSTED)
-        self._expected[job_class] = round(trust * usual + (1.0 - trust) * EXPECTED_OUTPUT_TOKENS)
+        self._expected[job_class] = round(trust * middle + (1.0 - trust) * EXPECTED_OUTPUT_TOKENS)

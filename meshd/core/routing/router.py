@@ -31,7 +31,7 @@ from meshd.core.routing.decision import Candidate, Decision
 from meshd.core.routing.demand import Demand, demand_of
 from meshd.core.routing.experience import Completion, Experiences
 from meshd.core.routing.ledger import Lease, Ledger
-from meshd.core.routing.lengths import OutputLengths, class_of
+from meshd.core.routing.lengths import OutputLengths
 from meshd.core.routing.pick import lot, near_equals
 from meshd.core.routing.weighing import SCORED_MAX, Recent, Weighing, score
 from protocol.jobs import Job
@@ -84,8 +84,7 @@ class Router:
 
     def demand(self, job: Job, model: str) -> Demand:
         """The demand of a job for the canonical model id `model`, its length as learnt here."""
-        expected_tokens = self.lengths.expected(class_of(job))
-        return demand_of(job, model, expected_tokens, cut=self._is_telling(model))
+        return demand_of(job, model, self.lengths.expected, cut=self._is_telling(model))
 
     def choose(
         self, view: MeshView, demand: Demand, now: float, excluded: Collection[str] = ()

@@ -3,11 +3,11 @@
 import pytest
 
 from meshd.core.routing.demand import (
-    EXPECTED_OUTPUT_TOKENS,
     capabilities_of,
     demand_of,
     prompt_tokens_of,
 )
+from meshd.core.routing.lengths import EXPECTED_OUTPUT_TOKENS
 from protocol.jobs import RawRequest
 from tests.core.routing.fleet import MODEL, chat
 
