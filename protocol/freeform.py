@@ -15,6 +15,9 @@ from protocol.errors import ProtocolError
 from protocol.scalars import I64_MIN, U64_MAX, wrong_type
 
 
+TEXT_ONLY = frozenset({str})
+
+
 class Json:
     """A value with JSON's types, at most NESTING_MAX_DEPTH deep.
 
@@ -44,7 +47,7 @@ def check_json(value: Any) -> None:
             if kind is str or kind is bool or item is None:
                 continue
             if kind is dict:
-                if any(type(key) is not str for key in item):
+                if not TEXT_ONLY.issuperset(map(type, item)):
                     raise ProtocolError("type", "object keys are text")
                 below.extend(item.values())
             elif kind is list:

@@ -128,12 +128,13 @@ class Experiences:
 
     def finished(
         self, node_id: str, model_id: str, seen: Completion, batch: float, now: float
-    ) -> None:
-        """An attempt ran to its end there. `batch` is the crowding its score assumed."""
+    ) -> bool:
+        """An attempt ran to its end there; whether it taught anything. `batch` is the crowding its
+        score assumed."""
         seconds = seen.total_s - min(max(0.0, seen.queue_s), seen.first_byte_s)
         prefilled = max(0, seen.prompt_tokens - seen.cached_tokens)
         if seconds < SAMPLE_MIN_S or prefilled + seen.output_tokens <= 0:
-            return
+            return False
         entry = self._entry(node_id, model_id)
         entry.fade(KEEP * _left(now - entry.at))
         entry.attempts += 1.0
@@ -141,6 +142,7 @@ class Experiences:
         entry.output_tokens += seen.output_tokens * batch
         entry.seconds += seconds
         entry.at = now
+        return True
 
     def met(self, node_id: str, model_id: str, running: int) -> None:
         """A new record says that so many streams are running there."""

@@ -85,8 +85,14 @@ class Ledger:
         leases = self._by_node.get(node_id)
         if not leases:
             return NOTHING
-        recent = [x for x in leases.values() if x.at > since and x.model_id == model_id]
-        return Outstanding(len(recent), sum(lease.service_s for lease in recent))
+        jobs, service_s = 0, 0.0
+        for lease in reversed(leases.values()):  # newest first
+            if lease.at <= since:
+                break
+            if lease.model_id == model_id:
+                jobs += 1
+                service_s += lease.service_s
+        return Outstanding(jobs, service_s) if jobs else NOTHING
 
     def in_flight(self, node_id: str) -> int:
         """Attempts at a node that have not ended."""

@@ -155,11 +155,12 @@ class Router:
         """The attempt's answer is whole. Not for attempts that were cut off, cancelled or taken
         over: they say nothing of the length of an answer or the speed of a machine."""
         self.lengths.observe(lease.job_class, seen.output_tokens)
-        self.experiences.finished(lease.node_id, lease.model_id, seen, lease.batch, now)
-        self._now = now
-        board = self._boards.get(lease.model_id)
-        if board is not None:
-            board.learnt(lease.node_id)
+        node_id, model_id = lease.node_id, lease.model_id
+        board = self._boards.get(model_id)
+        taught = self.experiences.finished(node_id, model_id, seen, lease.batch, now)
+        if taught and board is not None:
+            self._now = now
+            board.learnt(node_id)
 
     def release(self, lease: Lease) -> None:
         """The attempt is over. Idempotent."""
