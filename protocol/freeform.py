@@ -14,7 +14,6 @@ from protocol import limits
 from protocol.errors import ProtocolError
 from protocol.scalars import I64_MIN, U64_MAX, wrong_type
 
-
 TEXT_ONLY = frozenset({str})
 
 
