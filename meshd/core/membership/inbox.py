@@ -194,8 +194,9 @@ class Inbox:
         """The sender says that this record of its load holds."""
         held = 0 if row.load is None else row.load.sequence
         if row.believed and held == sequence > 0:
-            row.load_at = now
-            self._table.touch(row)
+            if now - row.load_at >= self._config.fresh_s:
+                row.load_at = now
+                self._table.touch(row)
         elif held < sequence and self._post.may_ask(row, now):
             self._post.reply(row.node_id, link, LoadWanted(held))
 

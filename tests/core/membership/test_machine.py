@@ -148,7 +148,7 @@ def test_a_probe_makes_a_record_young_again() -> None:
     """The record that it names, and no other."""
     bench = _bench(A)
     bench.answering.clear()
-    bench.advance(1.0)
+    bench.advance(2.0)
     bench.hear(A, Ping(1, ME, load_sequence=2))
     assert bench.member(A).load_at < bench.now  # type: ignore[union-attr]
     bench.hear(A, Ping(2, ME, load_sequence=1))
