@@ -99,6 +99,7 @@ class Intake:
             demand.output_tokens,
             self._clock(),
             batch=job.priority == "batch",
+            begun=bool(job.prefix_text or job.prefix_tokens),
         )
         return self._answer(engine, job, ticket)
 

@@ -73,6 +73,20 @@ async def test_people_take_turns(house: House) -> None:
     assert house.engine.running == ["b"]
 
 
+async def test_the_rest_of_an_answer_goes_before_new_ones(house: House) -> None:
+    """Its client has read the beginning already; where ids were given as where only text was."""
+    for number in range(3):
+        await house.ask(f"a{number}", ANNA)
+    await house.ask("text", BEN, prefix_text="Once upon")
+    await house.ask("ids", BEN, prefix_tokens=(1, 2))
+    house.engine.say("a0", [DONE])
+    await settled()
+    assert house.engine.running == ["text"]
+    house.engine.say("text", [DONE])
+    await settled()
+    assert house.engine.running == ["ids"]
+
+
 async def test_work_is_charged_as_it_was(house: House) -> None:
     """Tokens that were really read and written; a cached prompt is no work."""
     asking = await house.ask("r1", max_tokens=200)

@@ -170,8 +170,9 @@ def llama_props(listed: Sequence[Listed], decoded: Any) -> tuple[list[Listed], i
     running = _count(_object(body.get("default_generation_settings")).get("n_ctx"))
     template = body.get("chat_template")
     has_tools = isinstance(template, str) and bool(TOOLS.search(template))
-    eyes = _object(body.get("modalities")).get("vision") is True
-    more = [word for word, is_so in (("tools", has_tools), ("vision", eyes)) if is_so]
+    modalities = _object(body.get("modalities"))
+    senses = [word for word in ("vision", "audio") if modalities.get(word) is True]
+    more = [*(["tools"] if has_tools else []), *senses]
     if len(listed) != 1:
         return list(listed), 0
     (one,) = listed

@@ -71,6 +71,8 @@ class _Choice(msgspec.Struct):
     message: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
+    stop_reason: Any = None
+    """vLLM's: the sequence, or the id of the token, that ended it."""
     logprobs: Any = None
 
 
@@ -149,6 +151,7 @@ class Translation:
     def __init__(self) -> None:
         self.is_whole = False
         self._reason = "stop"
+        self._stop = ""
         self._usage: _Usage | None = None
         self._made_bytes = 0
 
@@ -172,6 +175,8 @@ class Translation:
                 events.append(TextDelta(choice.text))
                 self._made_bytes += len(choice.text)
             if choice.finish_reason:
+                if type(choice.stop_reason) is str:
+                    self._stop = choice.stop_reason
                 self._end(choice.finish_reason, events)
         return events
 
@@ -190,6 +195,7 @@ class Translation:
             prompt_s=prompt_s,
             generation_s=generation_s,
             counted=counted,
+            stop=self._stop if self._stop in job.stop else "",
         )
 
     def _speak(self, delta: _Delta, logprobs: Any, events: list[Event]) -> None:

@@ -31,6 +31,7 @@ CAPABILITIES = (
     "completion",
     "tools",
     "vision",
+    "audio",
     "embedding",
     "transcription",
     "speech",

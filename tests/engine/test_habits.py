@@ -211,3 +211,16 @@ def test_any_answer_is_a_list_or_none(answer: Any) -> None:
     tags = habits.ollama_tags(answer) or {}
     shown = {digest: habits.ollama_show(answer) for digest, _ in tags.values()}
     assert len(habits.ollama_listed(tags, shown, habits.ollama_running(answer))) <= 64
+
+
+def test_llama_servers_model_has_the_senses_that_it_names() -> None:
+    """Each of them by itself."""
+    listed = habits.llama_server(LLAMA)
+    assert listed is not None
+    seen = {
+        word: habits.llama_props(listed, PROPS | {"modalities": {word: True}})[0][0].record
+        for word in ("vision", "audio")
+    }
+    assert "vision" in seen["vision"].capabilities
+    assert "audio" not in seen["vision"].capabilities
+    assert "audio" in seen["audio"].capabilities

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -96,6 +97,15 @@ def test_without_usage_counts_are_estimated_and_say_so():
     """Nobody may take an estimate for a measurement."""
     finish = stream(sse(delta(content="x" * 36), delta("stop")) + DONE)[-1]
     assert (finish.prompt_tokens, finish.completion_tokens, finish.counted) == (2, 10, False)
+
+
+@pytest.mark.parametrize(("said", "ours"), [("END", "END"), ("other", ""), (2, ""), (None, "")])
+def test_the_sequence_that_ended_it_is_told_where_the_server_tells_it(said, ours):
+    """vLLM does, in a field of its own; only what the job named counts."""
+    last = delta("stop")
+    last["choices"][0]["stop_reason"] = said
+    events = stream(sse(last) + DONE, job=replace(CHAT, stop=("END",)))
+    assert events[-1].stop == ours
 
 
 @pytest.mark.parametrize(

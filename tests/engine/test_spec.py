@@ -79,7 +79,7 @@ def test_a_spec_says_what_to_run(text, expected):
         ("emulated:prompt_tps=nan", "prompt_tps=nan: must be a number"),
         ("emulated:generation_tps=0", "must be a number from 0.001"),
         ("emulated:fault=explode", "one of stall, slow, crash, refuse, truncate"),
-        ("openai:http://box,can=talk", "words of chat, completion, tools, vision, embedding,"),
+        ("openai:http://box,can=talk", "words of chat, completion, tools, vision, audio,"),
         ("emulated:model=", "model=: must be 1 to 128 printable characters"),
     ],
 )

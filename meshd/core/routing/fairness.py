@@ -13,6 +13,8 @@ The rules:
   served or wait, less CREDIT_TOKENS. The credit is ours: it lets somebody who asks now and then
   pass the whole queue of one who asks all the time;
 - the other nodes' counters are added to our own, so that nobody gains by spreading over nodes;
+- an answer that another node began goes before everything that nobody has begun to read: its
+  client sits before half a sentence. It is charged like any other;
 - a batch job waits for all interactive ones, until it has waited BATCH_PATIENCE_S; then it counts
   as one of them, so it waits long and never for ever.
 
@@ -58,6 +60,9 @@ TOLD_MIN_TOKENS = 64.0
 
 REBASE_HALF_LIVES = 64.0
 """When the moment that everything is counted in is moved: far from where floats lose digits."""
+
+BEGUN, USUAL, GIVES_WAY = 0, 1, 2
+"""Ranks of jobs that wait."""
 
 PERSON_SHAPE_CHARS = 2 * limits.PERSON_BYTES
 
@@ -220,6 +225,8 @@ class Ticket:
     output_tokens: int
     arrived: float
     batch: bool = False
+    begun: bool = False
+    """The rest of an answer of which its client has read the beginning."""
     number: int = field(default=0, init=False)
     started: float | None = field(default=None, init=False)
 
@@ -232,6 +239,10 @@ class Ticket:
         """Whether interactive jobs go before it now."""
         return self.batch and now - self.arrived < BATCH_PATIENCE_S
 
+    def rank(self, now: float) -> int:
+        """Lower goes first, whoever is asking."""
+        return BEGUN if self.begun else GIVES_WAY if self.gives_way(now) else USUAL
+
 
 class FairQueue:
     """The jobs of one model: `slots` of them run, the rest wait for their person's turn."""
@@ -242,7 +253,7 @@ class FairQueue:
         self.running: dict[int, Ticket] = {}
         self._shares = shares
         self._waiting: dict[str, list[Ticket]] = {}
-        """Per person, in order of arrival."""
+        """Per person, in order of arrival; what was begun elsewhere comes first."""
         self._length = 0
         self._next = 1
         self.prompt_tokens = 0
@@ -272,7 +283,9 @@ class FairQueue:
         if not self._length and len(self.running) < self.slots:
             self._start(ticket, now)
             return True
-        self._waiting.setdefault(ticket.person, []).append(ticket)
+        tickets = self._waiting.setdefault(ticket.person, [])
+        place = sum(other.begun for other in tickets) if ticket.begun else len(tickets)
+        tickets.insert(place, ticket)
         self._length += 1
         return False
 
@@ -307,7 +320,7 @@ class FairQueue:
         """Those who wait, in the order in which they would start if nobody else came."""
         scale = self._shares.counted_in(now)
         lines = {
-            person: iter(sorted(tickets, key=lambda each: (each.gives_way(now), each.number)))
+            person: iter(sorted(tickets, key=lambda each: (each.rank(now), each.number)))
             for person, tickets in self._waiting.items()
         }
         counters = {person: self._shares.counter(person) for person in lines}
@@ -352,10 +365,10 @@ class FairQueue:
     @staticmethod
     def _first(tickets: Sequence[Ticket], now: float) -> Ticket:
         """Which of one person's jobs is next."""
-        if not tickets[0].batch:
+        if tickets[0].begun or not tickets[0].batch:
             return tickets[0]
-        return min(tickets, key=lambda each: (each.gives_way(now), each.number))
+        return min(tickets, key=lambda each: (each.rank(now), each.number))
 
     @staticmethod
-    def _key(ticket: Ticket, counter: float, now: float) -> tuple[bool, float, int]:
-        return ticket.gives_way(now), counter, ticket.number
+    def _key(ticket: Ticket, counter: float, now: float) -> tuple[int, float, int]:
+        return ticket.rank(now), counter, ticket.number

@@ -29,10 +29,15 @@ ANNA, BEN, CLEO = "a" * 16, "b" * 16, "c" * 16
 
 
 def ticket(
-    person: str = ANNA, tokens: int = 100, at: float = 0.0, *, batch: bool = False
+    person: str = ANNA,
+    tokens: int = 100,
+    at: float = 0.0,
+    *,
+    batch: bool = False,
+    begun: bool = False,
 ) -> Ticket:
     """A job whose answer costs `tokens` in all."""
-    return Ticket(person, 0, tokens // 2, at, batch)
+    return Ticket(person, 0, tokens // 2, at, batch=batch, begun=begun)
 
 
 def queue(slots: int = 1) -> FairQueue:
@@ -204,6 +209,21 @@ def test_ones_own_batch_waits_for_ones_own_questions() -> None:
     assert line.order(0.0) == [question, batch]
     line.end(next(iter(line.running.values())), 0, 0)
     assert line.start_next(0.0) is question
+
+
+def test_an_answer_that_is_being_read_goes_before_what_nobody_has_begun_to_read() -> None:
+    """Whoever asks, whoever else waits, and also before the other jobs of the same person."""
+    line = queue()
+    line.arrive(ticket(CLEO), 0.0)
+    first, second = ticket(ANNA, 50_000, begun=True), ticket(BEN, batch=True, begun=True)
+    for each in (ticket(BEN), ticket(ANNA), first, second):
+        line.arrive(each, 0.0)
+    begun = {each.number for each in line.order(0.0)[:2]}
+    assert begun == {first.number, second.number}
+    line.end(next(iter(line.running.values())), 0, 0)
+    started = line.start_next(0.0)
+    assert started is not None
+    assert started.begun
 
 
 def test_who_leaves_the_queue_is_not_charged() -> None:
