@@ -118,6 +118,9 @@ def before_first_byte(home: Path, requests: int) -> dict[str, Any]:
             _recover(house, victim, stopped=stopped)
             heard += answers
             for name, answer in zip(ids, answers, strict=True):
+                if not answer.is_good:
+                    at = held[name] or "nobody"
+                    say(f"    {name} at {at}, {victim} struck: {answer.status} {answer.error}")
                 if held[name] == victim and answer.attempts > 1 and answer.at:
                     added[stopped].append(answer.at[0] - struck_at - usual_s)
             if number % 25 == 24:

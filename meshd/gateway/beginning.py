@@ -12,7 +12,8 @@ it stand three watchers, which are timers and callbacks and cost no task while t
   job that moves goes to the end of a queue.
 
 The second attempt runs in a task that this object owns. When it has begun to answer it interrupts
-the wait for the first. An attempt that fails is replaced without a word, until nobody is left.
+the wait for the first. An attempt that fails is replaced without a word, until nobody is left; and
+where the last one has only just gone, its return is waited for a moment.
 """
 
 from __future__ import annotations
@@ -54,6 +55,15 @@ estimates err by a third."""
 
 MOVE_GAIN_MIN_S = 1.0
 """And at least so much sooner: below that nobody would notice."""
+
+COMES_BACK = frozenset({"unreachable", "draining"})
+"""Failures of the last node after which it may be there again in a moment."""
+
+COMEBACK_WAIT_S = 3.0
+"""How long a request waits when all who could answer it have just gone: a daemon that is started
+anew, by its owner or its service manager, is back in one or two seconds."""
+
+COMEBACK_LOOK_S = 0.1
 
 HEDGED_KINDS = frozenset({"chat", "completion"})
 """What may be asked twice without harm: a raw request may have an effect."""
@@ -151,6 +161,8 @@ class Beginning:
         if request.tries >= ATTEMPTS_MAX and self._failure is not None:
             return self._failure
         decision, self._target = self._target or await request.choose(self._beside), None
+        if decision.chosen is None and self._may_come_back:
+            decision = await self._comeback(decision)
         if decision.chosen is None:
             return self._failure or words.nobody(decision)
         limit_s = first_event_deadline_s(
@@ -165,6 +177,22 @@ class Beginning:
             if self._why == "first":
                 self._arm_hedge(decision)
         return attempt
+
+    @property
+    def _may_come_back(self) -> bool:
+        has_gone = self._failure is not None and self._failure.code in COMES_BACK
+        return has_gone and not self._alone and self._request.has_lost_a_peer
+
+    async def _comeback(self, nobody: Decision) -> Decision:
+        """The choice once somebody is there again; `nobody` if that takes too long."""
+        request = self._request
+        clock = request.means.clock
+        until = clock() + COMEBACK_WAIT_S
+        while clock() < until:
+            await asyncio.sleep(COMEBACK_LOOK_S)
+            if request.best().chosen is not None:
+                return await request.choose()
+        return nobody
 
     async def _hear(self, attempt: Attempt) -> Begun | Queued | Failure | None:
         """The next word of an attempt; None to look again."""

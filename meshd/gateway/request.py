@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import replace
 
+from meshd.core.membership.member import MeshView
 from meshd.core.ports import AnswerHead
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.demand import Demand
@@ -31,7 +32,7 @@ class Request:
     """Made when a job arrives. Not for use by two tasks at once, but for a hedge and its first."""
 
     __slots__ = (
-        "_asked", "_fingerprint", "began_at", "demand", "excluded", "job", "means", "queued_s",
+        "_asked", "_excluded", "_fingerprint", "began_at", "demand", "job", "means", "queued_s",
         "said", "story", "tries",
     )  # fmt: skip
 
@@ -44,8 +45,8 @@ class Request:
         self.said = Said()
         self.tries = 0
         """Attempts made; the number of the last."""
-        self.excluded: set[str] = set()
-        """Node ids that will not be asked again."""
+        self._excluded: dict[str, int] = {}
+        """The runs of nodes (boot id by node id) that will not be asked again."""
         self.queued_s = 0.0
         """How long the last attempt has waited for a place, as its node told."""
         self._fingerprint = ""
@@ -67,7 +68,7 @@ class Request:
         weights if anybody has them, and never at others."""
         means = self.means
         router, view, now = means.router, means.view(), means.clock()
-        excluded = self.excluded.union(beside) if beside else self.excluded
+        excluded = self._left_out(view, beside)
         said = self.said
         if not said.begun:
             return router.choose(view, self.demand, now, excluded)
@@ -78,11 +79,23 @@ class Request:
         }
         if known and said.exact:
             others = {node_id for node_id, mark in marks.items() if mark != known}
-            decision = router.choose(view, self.demand, now, excluded | others)
+            decision = router.choose(view, self.demand, now, others.union(excluded))
             if decision.chosen is not None:
                 return decision
         strangers = {node_id for node_id, mark in marks.items() if mark and known and mark != known}
-        return router.choose(view, self.demand, now, excluded | strangers)
+        return router.choose(view, self.demand, now, strangers.union(excluded))
+
+    def _left_out(self, view: MeshView, beside: Collection[str]) -> Collection[str]:
+        """Nodes that are not to be asked: those in `beside`, and runs that have failed."""
+        if not self._excluded:
+            return frozenset(beside)
+        members = view.members
+        failed = {
+            node_id
+            for node_id, boot_id in self._excluded.items()
+            if node_id in members and members[node_id].boot_id == boot_id
+        }
+        return failed.union(beside)
 
     def attempt(self, decision: Decision, why: str, limit_s: float) -> Attempt:
         """A try at the chosen node; whoever gets it ends it. `why` is one of `history.WHYS`."""
@@ -103,7 +116,16 @@ class Request:
         """Not there again: except where only a worker died in the middle of an answer, which will
         be back in a moment, while its breaker sends the next attempt to others that can."""
         if failure.code != "engine_failed" or not self.said.begun:
-            self.excluded.add(attempt.node_id)
+            self.exclude(attempt)
+
+    def exclude(self, attempt: Attempt) -> None:
+        """Not there again, unless it is started anew."""
+        self._excluded[attempt.node_id] = attempt.candidate.offer.member.boot_id
+
+    @property
+    def has_lost_a_peer(self) -> bool:
+        """Whether another machine was asked in vain; it may be started anew."""
+        return bool(self._excluded.keys() - {self.means.view().self_id})
 
     def answered_by(self, attempt: Attempt) -> None:
         """This attempt has begun to answer."""

@@ -139,7 +139,7 @@ class Answering:
             return words.broken_off(failure, hindrance)
         if hindrance and collected is not None:
             collected.clear()
-            request.excluded.add(attempt.node_id)
+            request.exclude(attempt)
             request.start_over()
             self._beginning = Beginning(request, "retry", failure=failure)
             return await self._beginning.next()
