@@ -1,0 +1,60 @@
+"""Nodes that have just gone, and come back: a daemon that is started anew costs nobody an answer."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from meshd.core.ports import RequestFailed
+from meshd.gateway import beginning
+from tests.core.routing.fleet import chat
+from tests.gateway.household import BROKEN, GONE, LEAVING, REFUSED, WORDS, Household
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("failure", [GONE, LEAVING])
+async def test_a_node_that_is_started_anew_is_waited_for(failure, stream):
+    """Where nobody else is left; a client sees an answer that came a little late."""
+    house = Household(node1=[BROKEN], node2=[failure], node3=[failure])
+    reading = asyncio.create_task(house.read(chat(stream=stream)))
+    await house.until_asked("node3")
+    house.scripts["node2"] = WORDS
+    house.replace(2, replace(house.members[1], boot_id=2))
+    head, events = await reading
+    assert (events, head.node_name, head.attempts) == (WORDS, "node2", 4)
+    assert house.is_tidy
+
+
+async def test_a_node_that_does_not_come_back_is_not_waited_for_long():
+    """Nor asked again as long as it is the same run that failed."""
+    house = Household(node1=[BROKEN], node2=[GONE], node3=[GONE])
+    with pytest.raises(RequestFailed) as refused:
+        await house.gateway.submit(chat())
+    assert refused.value.failure == GONE
+    assert house.asked == ["node1", "node2", "node3"]
+    assert house.is_tidy
+
+
+async def test_this_node_itself_and_a_node_that_is_full_are_not_waited_for(monkeypatch):
+    """Their next word would be the same."""
+    monkeypatch.setattr(beginning, "COMEBACK_WAIT_S", 3600.0)
+    house = Household(node1=[GONE])
+    house.become(house.members[0])
+    full = Household(node1=[GONE], node2=[REFUSED], node3=[REFUSED])
+    async with asyncio.timeout(2):
+        for each in (house, full):
+            with pytest.raises(RequestFailed):
+                await each.gateway.submit(chat())
+
+
+async def test_a_client_that_leaves_while_a_node_is_waited_for_leaves_nothing_behind(monkeypatch):
+    """As at any other moment."""
+    monkeypatch.setattr(beginning, "COMEBACK_WAIT_S", 3600.0)
+    house = Household(node1=[BROKEN], node2=[GONE], node3=[GONE])
+    reading = asyncio.create_task(house.read(chat()))
+    await house.until_asked("node3")
+    await asyncio.sleep(0.05)
+    assert not reading.done()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert house.is_tidy
