@@ -1,4 +1,4 @@
-"""Nodes that have just gone, and come back: a daemon that is started anew costs nobody an answer."""
+"""Nodes that have just gone and come back: a daemon that is started anew costs no answer."""
 
 import asyncio
 from dataclasses import replace
