@@ -12,7 +12,7 @@ from collections import deque
 
 from meshd.core.membership.config import MembershipConfig
 
-SAMPLES = 64
+SAMPLES = 128
 """Round trips remembered: half a minute of probes."""
 
 ENOUGH = 16
