@@ -15,8 +15,9 @@ BUSY_LOOPS = 4
 """Twice as many as the cores of a small machine."""
 
 CRASH_LIMIT_S = 8.0
-"""Usually below two. But whoever accused the dead wrongly while frames were lost is not believed
-again, and a suspicion that nobody confirms lasts 4.5 s, after links that are just being mended."""
+"""From a crash on a network that has just lost every other frame until all agree about it. Usually
+below two; but whoever accused the dead wrongly while frames were lost is not believed again, and a
+suspicion that nobody confirms lasts 4.5 s, after links that are just being mended."""
 
 
 @pytest.fixture(scope="module")
