@@ -103,17 +103,11 @@ class Capacity:
 
 @record
 class Ping:
-    """A probe of `target`; only the process that is `target` answers.
-
-    Like its answer it says which records of its sender's hold, as a `Beat` does; 0 where it does
-    not say.
-    """
+    """A probe of `target`; only the process that is `target` answers."""
 
     nonce: int = wire(Int())
     target: str = wire(NODE_ID)
     updates: tuple[Update, ...] = wire(UPDATES, default=())
-    capacity_version: int = wire(Int(), default=0)
-    load_sequence: int = wire(Int(), default=0)
 
 
 @record
@@ -123,8 +117,6 @@ class Ack:
     nonce: int = wire(Int())
     target: str = wire(NODE_ID)
     updates: tuple[Update, ...] = wire(UPDATES, default=())
-    capacity_version: int = wire(Int(), default=0)
-    load_sequence: int = wire(Int(), default=0)
 
 
 @record
