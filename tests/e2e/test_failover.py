@@ -24,10 +24,20 @@ def client_of(daemon):
     return openai.OpenAI(base_url=daemon.base_url, api_key="unused", max_retries=0, timeout=90)
 
 
-def holder(entry, request_id):
-    """The node that works on a request now, as the entry node tells; empty when it is over."""
-    attempts = entry.get(f"/mesh/v1/requests/{request_id}")["attempts"]
-    return attempts[-1]["node"] if attempts[-1]["outcome"] == "running" else ""
+def holder(entry, request_id, living):
+    """The one of the `living` nodes that works on a request, as the entry node tells.
+
+    Between a kill and the next attempt no living node holds it: that is waited for."""
+    held = ""
+
+    def known():
+        nonlocal held
+        attempts = entry.get(f"/mesh/v1/requests/{request_id}")["attempts"]
+        held = next((each["node"] for each in attempts if each["outcome"] == "running"), "")
+        return held in living
+
+    wait_until(known, 10, f"a living node works on {request_id}")
+    return held
 
 
 class Reading:
@@ -97,7 +107,7 @@ def test_a_greedy_stream_is_the_same_though_two_of_three_nodes_are_killed(launch
     reading = Reading(entry, "broken", **asked)
     for words in (20, 50):
         reading.until(words)
-        nodes.pop(holder(entry, "broken")).kill()
+        nodes.pop(holder(entry, "broken", nodes)).kill()
     assert reading.finished() == plain
     usage = reading.chunks[-1].usage
     assert usage.completion_tokens == whole.chunks[-1].usage.completion_tokens
@@ -139,7 +149,7 @@ def test_a_stream_goes_on_when_its_node_is(fate, launch):
     plain = Reading(entry, "whole", **asked).finished()
     reading = Reading(entry, "broken", **asked)
     reading.until(10)
-    victim = nodes[holder(entry, "broken")]
+    victim = nodes[holder(entry, "broken", nodes)]
     fates = {
         "killed": victim.kill,
         "stopped": lambda: victim.process.send_signal(signal.SIGSTOP),
@@ -167,7 +177,7 @@ def test_a_node_that_hangs_before_its_first_word_is_replaced_soon(launch):
     wait_until(lambda: len(entry.serving("echo")) == 2, 30, "both nodes serve")
     reading = Reading(entry, "hung", model="echo", messages=QUESTION, max_tokens=4)
     wait_until(lambda: "hung" in json.dumps(entry.get("/mesh/v1/requests")), 10, "it has begun")
-    victim = nodes[holder(entry, "hung")]
+    victim = nodes[holder(entry, "hung", nodes)]
     victim.process.send_signal(signal.SIGSTOP)
     try:
         assert reading.finished()
