@@ -32,12 +32,19 @@ def holder(entry, request_id, living):
 
     def known():
         nonlocal held
-        attempts = entry.get(f"/mesh/v1/requests/{request_id}")["attempts"]
+        attempts = attempts_of(entry, request_id)
         held = next((each["node"] for each in attempts if each["outcome"] == "running"), "")
         return held in living
 
     wait_until(known, 10, f"a living node works on {request_id}")
     return held
+
+
+def attempts_of(entry, request_id):
+    """The attempts at a request, less those that another outran: a second one starts beside a node
+    that is in doubt, as any may be on a machine that is busy with other tests."""
+    attempts = entry.get(f"/mesh/v1/requests/{request_id}")["attempts"]
+    return [each for each in attempts if each["outcome"] != "outrun"]
 
 
 class Reading:
@@ -112,7 +119,7 @@ def test_a_greedy_stream_is_the_same_though_two_of_three_nodes_are_killed(launch
     usage = reading.chunks[-1].usage
     assert usage.completion_tokens == whole.chunks[-1].usage.completion_tokens
     assert usage.prompt_tokens == whole.chunks[-1].usage.prompt_tokens
-    attempts = entry.get("/mesh/v1/requests/broken")["attempts"]
+    attempts = attempts_of(entry, "broken")
     assert [each["why"] for each in attempts] == ["first", "continuation", "continuation"]
 
 
@@ -130,7 +137,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_a_pause(launch):
     for worker in children_of(nodes["node1"].process.pid):
         os.kill(worker, signal.SIGKILL)
     assert reading.finished() == plain
-    assert len(entry.get("/mesh/v1/requests/broken")["attempts"]) == 2
+    assert len(attempts_of(entry, "broken")) == 2
 
 
 def children_of(pid):
@@ -162,7 +169,7 @@ def test_a_stream_goes_on_when_its_node_is(fate, launch):
     finally:
         victim.process.send_signal(signal.SIGCONT)
     assert text == plain
-    attempts = entry.get("/mesh/v1/requests/broken")["attempts"]
+    attempts = attempts_of(entry, "broken")
     assert [(each["why"], each["outcome"]) for each in attempts] == [
         ("first", "failed"),
         ("continuation", "finished"),
@@ -183,7 +190,7 @@ def test_a_node_that_hangs_before_its_first_word_is_replaced_soon(launch):
         assert reading.finished()
     finally:
         victim.process.send_signal(signal.SIGCONT)
-    attempts = entry.get("/mesh/v1/requests/hung")["attempts"]
+    attempts = attempts_of(entry, "hung")
     assert attempts[-1]["node"] != victim.name
     assert attempts[-1]["started_s"] < 5
 

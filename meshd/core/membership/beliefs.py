@@ -27,7 +27,7 @@ from meshd.core.membership.health import LocalHealth
 from meshd.core.membership.kit import Kit
 from meshd.core.membership.post import Post
 from meshd.core.membership.precedence import INCARNATION_MAX, supersedes
-from meshd.core.membership.suspicion import ACCUSERS_MAX, Suspicion, begin_suspicion
+from meshd.core.membership.suspicion import Suspicion, begin_suspicion
 from meshd.core.membership.table import GONE, LIVING, Change, Row, Table, row_from
 from meshd.core.membership.uplink import Uplink
 from protocol.messages import Update
@@ -106,8 +106,7 @@ class Beliefs:
             return
         self._post.tell(row, row.claim(), now)
         if row.state == "suspect":
-            accusers = self._suspicions[row.node_id].accusers
-            row.disproved = (*row.disproved, *accusers)[-ACCUSERS_MAX:]
+            row.disprove(self._suspicions[row.node_id].accusers, now)
             self._acquit(row, "answered", now)
 
     # What this node finds out
@@ -212,7 +211,7 @@ class Beliefs:
             return
         self._describe(row, claim, now)
         accuser = claim.accuser or ""
-        if (row.state in GONE and claim.state == "dead") or accuser in row.disproved:
+        if (row.state in GONE and claim.state == "dead") or self._echoes(row, accuser, now):
             return
         new = True
         if suspicion is not None and joins:
@@ -227,6 +226,12 @@ class Beliefs:
         self._plan_verdict(row, suspicion, now)
         if new:
             self._post.news(replace(row.claim(), accuser=claim.accuser), now)
+
+    def _echoes(self, row: Row, accuser: str, now: float) -> bool:
+        """Whether this is a rumour still going round that contact has refuted here. An accuser that
+        says so later has reason to say it again: the node may hear nobody, and so refute nothing."""
+        disproved_at = row.disproved.get(accuser)
+        return disproved_at is not None and now < disproved_at + self._config.rumour_s
 
     # Changes
 
@@ -259,7 +264,7 @@ class Beliefs:
         elif claim.endpoints != row.endpoints:
             self._table.changes.append(Change(row, row.state))
         row.describe(claim)
-        row.disproved = ()
+        row.disproved.clear()
         self._table.touch(row)
 
     def _suspect(self, row: Row, accuser: str, reason: str, now: float) -> Suspicion:

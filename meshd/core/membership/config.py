@@ -89,6 +89,10 @@ class MembershipConfig:
     """Each rumour is passed on mult x ceil(log10(N + 1)) times; at 4 all but one node in e**8 have
     heard it by gossip alone, and pull repair finds the last."""
 
+    rumour_s: float = 2.0
+    """How long a rumour goes round: eight rounds of gossip in a mesh of ten, with room. An
+    accusation that was refuted here is not listened to again for as long."""
+
     piggyback_max: int = 4
     """Rumours on one probe frame, which should stay in one TCP segment."""
 

@@ -10,6 +10,7 @@ full a newcomer takes the place of the oldest tombstone, or is turned away.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -24,6 +25,9 @@ GONE = frozenset({"dead", "left"})
 
 PAST_BOOTS_MAX = 4
 """Earlier runs of a node that are remembered, so that one that comes back is known for a clone."""
+
+DISPROVED_MAX = 8
+"""Refuted accusers remembered per node: well above those whose confirmation counts."""
 
 
 @dataclass(slots=True)
@@ -52,8 +56,8 @@ class Row:
     quarantine_until: float = 0.0
     believed: bool = True
     """False after a wake, until an answer shows that what arrives is not from before it."""
-    disproved: tuple[str, ...] = ()
-    """Accusers at this incarnation whose word direct contact has since refuted."""
+    disproved: dict[str, float] = field(default_factory=dict)
+    """Accusers at this incarnation whose word direct contact has since refuted, and when."""
     beat_at: float = float("-inf")
     """When the node last got a heartbeat of ours."""
     told_at: float = float("-inf")
@@ -79,6 +83,14 @@ class Row:
         self.public_key = claim.public_key
         self.endpoints = claim.endpoints
         self.incarnation = claim.incarnation
+
+    def disprove(self, accusers: Iterable[str], now: float) -> None:
+        """The node was heard from: what was said of it until now was wrong."""
+        for accuser in accusers:
+            self.disproved.pop(accuser, None)
+            self.disproved[accuser] = now
+        while len(self.disproved) > DISPROVED_MAX:
+            del self.disproved[next(iter(self.disproved))]
 
     def new_run(self, boot_id: int) -> None:
         """The node has restarted: nothing that its last run said of itself holds any more."""

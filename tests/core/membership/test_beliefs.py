@@ -9,6 +9,7 @@ from tests.core.membership.builders import ME, A, B, C, D, beat, claim, hello, l
 
 SMALL = 1.5
 FLOOR = 0.75
+RUMOUR = 2.0
 
 
 # Silence
@@ -86,8 +87,8 @@ def test_contact_ends_a_suspicion_here_and_tells_the_accused(sign: object) -> No
     assert next((u.state, u.accuser) for u in bench.claims(A, to=A)) == ("suspect", B)
 
 
-def test_a_disproved_accuser_is_not_believed_again_at_the_same_incarnation() -> None:
-    """Its rumour goes round for seconds; a new voice counts, and so does a new incarnation."""
+def test_a_disproved_accuser_is_not_listened_to_while_its_rumour_goes_round() -> None:
+    """A new voice counts, and so does the old one once what it says cannot be an echo."""
     bench = met(A, B, C, D)
     bench.answering.discard(A)
     rumour = Gossip((claim(A, "suspect", accuser=B),))
@@ -98,6 +99,18 @@ def test_a_disproved_accuser_is_not_believed_again_at_the_same_incarnation() -> 
     bench.hear(C, Gossip((claim(A, "dead", accuser=B),)))
     assert bench.state(A) == "alive"
     bench.hear(C, Gossip((claim(A, "suspect", accuser=C),)))
+    assert bench.state(A) == "suspect"
+
+
+def test_an_accuser_that_says_so_again_later_is_listened_to() -> None:
+    """A node that hears nobody refutes nothing: its first contact does not answer for ever."""
+    bench = met(A, B, C, D)
+    rumour = Gossip((claim(A, "suspect", accuser=B),))
+    bench.hear(B, rumour)
+    bench.hear(A, beat())
+    bench.advance(RUMOUR)
+    bench.answering.discard(A)
+    bench.hear(B, rumour)
     assert bench.state(A) == "suspect"
 
 
