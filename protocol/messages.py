@@ -103,11 +103,17 @@ class Capacity:
 
 @record
 class Ping:
-    """A probe of `target`; only the process that is `target` answers."""
+    """A probe of `target`; only the process that is `target` answers.
+
+    Like its answer it says which records of its sender's hold, as a `Beat` does; 0 where it does
+    not say.
+    """
 
     nonce: int = wire(Int())
     target: str = wire(NODE_ID)
     updates: tuple[Update, ...] = wire(UPDATES, default=())
+    capacity_version: int = wire(Int(), default=0)
+    load_sequence: int = wire(Int(), default=0)
 
 
 @record
@@ -117,6 +123,8 @@ class Ack:
     nonce: int = wire(Int())
     target: str = wire(NODE_ID)
     updates: tuple[Update, ...] = wire(UPDATES, default=())
+    capacity_version: int = wire(Int(), default=0)
+    load_sequence: int = wire(Int(), default=0)
 
 
 @record

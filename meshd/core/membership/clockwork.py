@@ -56,10 +56,10 @@ class Clockwork:
         self.owner = Owner(row)
         self.pulse = Pulse(config, capacity, load, now)
         self.links = Links(kit)
-        self.post = Post(kit, self.table, self.links)
+        self.post = Post(kit, self.table, self.links, self.pulse)
         self.beliefs = Beliefs(kit, self.table, self.post, self.health, now=now)
         turns = Turns(row.node_id, config.probe_interval_s, row.incarnation / 1_000 - now)
-        self.prober = Prober(kit, self.table, self.health, turns, self.post.send)
+        self.prober = Prober(kit, self.table, self.health, turns, self.post.probe)
         self.inbox = Inbox(
             kit,
             self.table,

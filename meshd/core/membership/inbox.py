@@ -144,7 +144,7 @@ class Inbox:
                 self._post.reply(sender, frame.link, self.hello(answer_wanted=False))
             return met
         if isinstance(message, Ping) and message.target == self._table.self_id:
-            self._post.reply(sender, frame.link, Ack(message.nonce, message.target))
+            self._post.acknowledge(sender, frame.link, Ack(message.nonce, message.target), now)
         if self._may_ask_stranger(sender, row, now):
             self._post.reply(sender, frame.link, self.hello(answer_wanted=True))
         return None
@@ -178,22 +178,29 @@ class Inbox:
         self._hear(row, heartbeat.updates, now)
 
     def _beat(self, row: Row, link: str | None, beat: Beat, now: float) -> None:
-        held = 0 if row.load is None else row.load.sequence
-        if row.believed and held == beat.load_sequence:
-            row.load_at = now
-            self._table.touch(row)
-        elif held < beat.load_sequence and self._post.may_ask(row, now):
-            self._post.reply(row.node_id, link, LoadWanted(held))
+        self._load_holds(row, link, beat.load_sequence, now)
         self._pulse_of(row, link, beat.incarnation, beat.capacity_version, now)
 
     def _pulse_of(
         self, row: Row, link: str | None, incarnation: int, version: int, now: float
     ) -> None:
         """What heartbeats of both sizes say: how far the node is, and how far its capacity."""
-        if not self._beliefs.own_word(row, incarnation, now):
-            if self._post.may_ask(row, now):
-                self._post.reply(row.node_id, link, self.hello(answer_wanted=True))
-            return
+        if self._beliefs.own_word(row, incarnation, now):
+            self._capacity_holds(row, link, version, now)
+        elif self._post.may_ask(row, now):
+            self._post.reply(row.node_id, link, self.hello(answer_wanted=True))
+
+    def _load_holds(self, row: Row, link: str | None, sequence: int, now: float) -> None:
+        """The sender says that this record of its load holds."""
+        held = 0 if row.load is None else row.load.sequence
+        if row.believed and held == sequence > 0:
+            if now - row.load_at >= self._config.fresh_s:
+                row.load_at = now
+                self._table.touch(row)
+        elif held < sequence and self._post.may_ask(row, now):
+            self._post.reply(row.node_id, link, LoadWanted(held))
+
+    def _capacity_holds(self, row: Row, link: str | None, version: int, now: float) -> None:
         held = 0 if row.capacity is None else row.capacity.version
         if held < version and self._post.may_ask(row, now):
             self._post.reply(row.node_id, link, CapacityWanted(held))
@@ -235,11 +242,15 @@ class Inbox:
 
     def _ping(self, row: Row, link: str | None, ping: Ping, now: float) -> None:
         self._hear(row, ping.updates, now)
+        self._load_holds(row, link, ping.load_sequence, now)
+        self._capacity_holds(row, link, ping.capacity_version, now)
         if ping.target == self._table.self_id:
-            self._post.reply(row.node_id, link, Ack(ping.nonce, ping.target))
+            self._post.acknowledge(row.node_id, link, Ack(ping.nonce, ping.target), now)
 
     def _ack(self, row: Row, link: str | None, ack: Ack, now: float) -> None:
         self._hear(row, ack.updates, now)
+        self._load_holds(row, link, ack.load_sequence, now)
+        self._capacity_holds(row, link, ack.capacity_version, now)
         answered = self._prober.acked(row.node_id, ack, now)
         target = self._table.rows.get(answered.target) if answered else None
         if answered is None or target is None:
@@ -252,7 +263,7 @@ class Inbox:
     def _ping_req(self, row: Row, link: str | None, request: PingReq, now: float) -> None:
         self._hear(row, request.updates, now)
         if request.target == self._table.self_id:
-            self._post.reply(row.node_id, link, Ack(request.nonce, request.target))
+            self._post.acknowledge(row.node_id, link, Ack(request.nonce, request.target), now)
         else:
             self._prober.asked(row.node_id, request, now)
 

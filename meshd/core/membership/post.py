@@ -17,9 +17,19 @@ from meshd.core.effects import Send
 from meshd.core.membership.gossip import Rumours
 from meshd.core.membership.kit import Kit
 from meshd.core.membership.links import Links
+from meshd.core.membership.pulse import Pulse
 from meshd.core.membership.table import Row, Table
 from protocol import limits
-from protocol.messages import Ack, ControlMessage, Gossip, Heartbeat, Ping, PingReq, Update
+from protocol.messages import (
+    Ack,
+    ControlMessage,
+    Gossip,
+    Heartbeat,
+    Nack,
+    Ping,
+    PingReq,
+    Update,
+)
 
 Carrier = Ping | Ack | PingReq | Heartbeat
 """Messages that rumours ride on."""
@@ -30,19 +40,30 @@ GOSSIP = ("gossip", "")
 class Post:
     """Appends Send effects to the shared list."""
 
-    def __init__(self, kit: Kit, table: Table, links: Links) -> None:
+    def __init__(self, kit: Kit, table: Table, links: Links, pulse: Pulse) -> None:
         self._config = kit.config
         self._agenda = kit.agenda
         self._rng = kit.rng
         self._effects = kit.effects
         self._table = table
         self._links = links
+        self._pulse = pulse
         self._straight: dict[str, Update] = {}
         self.rumours = Rumours(kit.config)
 
     def send(self, node_id: str, message: ControlMessage) -> None:
         """To a peer, over our link to it, or its own to us."""
         self.reply(node_id, self._links.path(node_id), message)
+
+    def probe(self, node_id: str, message: Ping | Ack | PingReq | Nack, now: float) -> None:
+        """A word of a probe, to a peer over our link to it."""
+        if isinstance(message, Ping | Ack):
+            message = self._with_beat(node_id, message, now)
+        self.send(node_id, message)
+
+    def acknowledge(self, node_id: str, link: str | None, ack: Ack, now: float) -> None:
+        """The answer to a probe, back the way that it came."""
+        self.reply(node_id, link, self._with_beat(node_id, ack, now))
 
     def reply(self, node_id: str, link: str | None, message: ControlMessage) -> None:
         """Back the way a message came: its link, or None for the peer's own connection."""
@@ -97,6 +118,16 @@ class Post:
             return False
         row.asked_at = now
         return True
+
+    def _with_beat(self, node_id: str, word: Ping | Ack, now: float) -> Ping | Ack:
+        """The same, saying which of our records hold, so that no `Beat` need follow."""
+        row = self._table.rows.get(node_id)
+        if row is not None:
+            row.beat_at = now
+        capacity, load = self._pulse.capacity, self._pulse.sent
+        return dataclasses.replace(
+            word, capacity_version=capacity.version, load_sequence=load.sequence
+        )
 
     def _riders(self, node_id: str) -> tuple[Update, ...]:
         rumours = self.rumours.take(self._config.piggyback_max, self._table.nodes)

@@ -36,7 +36,7 @@ NONCE_START_MAX = 2**15
 """Nonces count up from a random number below this, so that they are short on the wire and two runs
 of a node seldom share one."""
 
-Send = Callable[[str, Ping | Ack | PingReq | Nack], None]
+Send = Callable[[str, Ping | Ack | PingReq | Nack, float], None]
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class Prober:
         self._asking[target] = self._probes[probe.nonce] = probe
         wait_s = self._health.stretch(self._round_trips.ack_timeout_s)
         self._agenda.set(("ack", target), now + wait_s)
-        self._send(target, Ping(probe.nonce, target))
+        self._send(target, Ping(probe.nonce, target), now)
 
     def unacked(self, target: str, now: float) -> None:
         """The direct wait is over: ask helpers."""
@@ -127,7 +127,7 @@ class Prober:
             self._peers.sample(self._config.indirect_probes, self._rng, without=without)
         )
         for helper in probe.helpers:
-            self._send(helper, PingReq(probe.nonce, target))
+            self._send(helper, PingReq(probe.nonce, target), now)
         wait_s = self._health.stretch(self._config.indirect_timeout_s)
         self._agenda.set(("silence", target), now + wait_s)
 
@@ -160,7 +160,7 @@ class Prober:
         errand = self._errands.get(ack.nonce)
         if errand is not None and errand.target == sender == ack.target:
             self._end_errand(ack.nonce)
-            self._send(errand.asker, Ack(errand.nonce, errand.target))
+            self._send(errand.asker, Ack(errand.nonce, errand.target), now)
         probe = self._probes.get(ack.nonce)
         if probe is None or probe.target != ack.target:
             return None
@@ -190,12 +190,12 @@ class Prober:
         nonce = self._next_nonce()
         self._errands[nonce] = Errand(asker, request.nonce, request.target)
         self._agenda.set(("errand", str(nonce)), now + self._config.nack_after_s)
-        self._send(request.target, Ping(nonce, request.target))
+        self._send(request.target, Ping(nonce, request.target), now)
 
     def errand_over(self, nonce: int, now: float) -> None:
         """The target did not answer us in time: say so first; an answer may still come."""
         errand = self._errands[nonce]
-        self._send(errand.asker, Nack(errand.nonce, errand.target))
+        self._send(errand.asker, Nack(errand.nonce, errand.target), now)
         self._agenda.set(("errand late", str(nonce)), now + self._config.late_ack_s)
 
     def errand_late(self, nonce: int) -> None:

@@ -2,9 +2,10 @@
 
 Heartbeats go straight to every peer, up to fifty of them; in a larger mesh each beat goes to the
 next fifty, so the cost per node stays and the period grows. A load that changed by more than a
-tenth goes out at once, but at most four times a second. An unchanged load is not repeated: now and
-then a `Beat` names the record that still holds, at a third of the size, and a receiver that missed
-the record asks for it. That is repair, and may be rare: life is proven by probes.
+tenth goes out at once, but at most four times a second. An unchanged load is not repeated: each
+probe and each answer to one names the record that still holds, a `Beat` does where no probe came
+by for a while, and a receiver that missed the record asks for it. That is repair, and may be rare:
+life is proven by probes.
 
 What counts as changed: any flag, any model that came, went or turned warm, and any number that
 moved by more than the ratio and by more than its floor. The floors keep small noise quiet: one

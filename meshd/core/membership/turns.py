@@ -1,8 +1,8 @@
 """Whose turn it is to be probed, and when.
 
-Random rotations leave gaps: with ten nodes that each probe four times a second somebody is probed
-every quarter of a second on average, but now and then not for one and a half. Detection cannot
-begin before the first probe, so gaps are its tail. They close when the nodes take turns:
+Random rotations leave gaps: each node is probed once an interval on average, but now and then not
+for six. Detection cannot begin before the first probe, so gaps are its tail. They close when the
+nodes take turns:
 
     order everybody by id, myself at place i of N; in the s-th interval probe place
     i + 1 + (s mod (N - 1)), and do so (N - i)/N of an interval after its beginning

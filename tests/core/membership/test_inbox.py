@@ -95,7 +95,7 @@ def test_a_stranger_s_ping_is_answered() -> None:
     bench = _bench()
     bench.hear(A, Ping(5, ME))
     bench.hear(B, Ping(6, C))
-    assert bench.sent(Ack) == [Ack(5, ME)]
+    assert bench.sent(Ack) == [Ack(5, ME, capacity_version=1, load_sequence=1)]
 
 
 def test_an_unknown_run_of_a_known_node_is_asked_who_it_is() -> None:

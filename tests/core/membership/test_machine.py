@@ -10,8 +10,10 @@ from protocol.envelope import Envelope
 from protocol.messages import (
     Beat,
     Capacity,
+    CapacityWanted,
     Gossip,
     Heartbeat,
+    LoadWanted,
     Ping,
     Pull,
 )
@@ -118,13 +120,49 @@ def test_everything_that_is_sent_can_be_encoded() -> None:
 # Load and capacity
 
 
-def test_peers_are_told_now_and_then_what_holds() -> None:
-    """Each of them every four seconds, with the short word while nothing changes."""
+def test_probes_say_what_holds_and_no_beat_follows() -> None:
+    """While nothing changes, in a mesh that is small enough."""
     bench = _bench(A, B)
     bench.advance(40.0)
     for peer in (A, B):
-        assert 8 <= len(bench.sent(Beat, peer)) <= 10
+        assert {ping.load_sequence for ping in bench.sent(Ping, peer)} == {1}
+        assert {ping.capacity_version for ping in bench.sent(Ping, peer)} == {1}
+        assert bench.sent(Beat, peer) == []
         assert bench.sent(Heartbeat, peer) == []
+
+
+def test_a_probe_that_names_a_newer_record_is_asked_for_it() -> None:
+    """Of a sender that names none nothing is asked."""
+    bench = _bench(A)
+    bench.hear(A, Ping(1, ME))
+    assert bench.sent(LoadWanted, A) == []
+    bench.advance(1.0)
+    bench.hear(A, Ping(2, ME, load_sequence=7))
+    assert len(bench.sent(LoadWanted, A)) == 1
+    bench.advance(1.0)
+    bench.hear(A, Ping(3, ME, load_sequence=1, capacity_version=7))
+    assert len(bench.sent(CapacityWanted, A)) == 1
+
+
+def test_a_probe_makes_a_record_young_again() -> None:
+    """The record that it names, and no other."""
+    bench = _bench(A)
+    bench.answering.clear()
+    bench.advance(2.0)
+    bench.hear(A, Ping(1, ME, load_sequence=2))
+    assert bench.member(A).load_at < bench.now  # type: ignore[union-attr]
+    bench.hear(A, Ping(2, ME, load_sequence=1))
+    assert bench.member(A).load_at == bench.now  # type: ignore[union-attr]
+
+
+def test_in_a_larger_mesh_peers_are_told_now_and_then_what_holds() -> None:
+    """Each of them every five seconds or so, with the short word, where no probe has told it."""
+    peers = [f"{number:032x}" for number in range(1, 41)]
+    bench = _bench(*peers)
+    bench.advance(40.0)
+    told = [len(bench.sent(Beat, peer)) for peer in peers]
+    assert 4 <= min(told) <= max(told) <= 8
+    assert bench.sent(Heartbeat) == []
 
 
 def test_a_changed_load_goes_straight_to_everybody_at_once() -> None:
@@ -155,7 +193,7 @@ def test_one_slow_peer_delays_no_other() -> None:
     bench.answering.discard(C)
     bench.down(link(C), "timeout")
     bench.advance(40.0)
-    assert len(bench.sent(Beat, A)) >= 8
+    assert len(bench.sent(Ping, A)) >= 20
 
 
 def test_in_a_large_mesh_each_beat_goes_to_the_next_fifty() -> None:

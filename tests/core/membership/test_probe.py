@@ -32,7 +32,7 @@ class Desk:
             self.table,
             self.health,
             Turns(ME, self.kit.config.probe_interval_s, 0.0),
-            lambda to, message: self.sent.append((to, message)),
+            lambda to, message, _now: self.sent.append((to, message)),
         )
 
     def ping(self, target: str, now: float = 0.0) -> Ping:

@@ -81,8 +81,8 @@ def test_noise_is_not_due_but_goes_out_in_the_end() -> None:
     """A small change waits for the refresh, and nothing at all is sent for no change."""
     pulse = _pulse()
     assert pulse.report(load(memory_available_bytes=8 * GIB - 1), 1.0) is None
-    assert not pulse.renew(19.0)
-    assert pulse.renew(20.0)
+    assert not pulse.renew(59.0)
+    assert pulse.renew(60.0)
     assert not pulse.renew(60.0)
 
 
