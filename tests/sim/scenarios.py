@@ -82,7 +82,7 @@ def mass_restart(seed: int) -> None:
 
 
 def split(seed: int) -> None:
-    """Two halves that lose sight of each other hold each other for dead within 6 s (a doubt in the
+    """Two halves that lose sight of each other hold each other for dead within 7 s (a doubt in the
     own network of 3 s, and no doubt in oneself because helpers are silent, too), and meet again
     within 5 s of the cable's return. Half of these cables are back before there is a verdict."""
     mesh, rng, _ = _mesh(seed, 4, 6)
@@ -93,7 +93,7 @@ def split(seed: int) -> None:
             mesh.cut(one, other)
     pairs = [pair for one in half for other in rest for pair in ((one, other), (other, one))]
     if seed % 2:
-        mesh.world.run_until(lambda: all(mesh.row_state(*pair) == "dead" for pair in pairs), 6.0)
+        mesh.world.run_until(lambda: all(mesh.row_state(*pair) == "dead" for pair in pairs), 7.0)
     mesh.world.run(rng.uniform(1.0, 4.0))
     mesh.world.heal()
     mesh.world.run_until(mesh.agreed, 5.0)

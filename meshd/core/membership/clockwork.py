@@ -58,7 +58,7 @@ class Clockwork:
         self.links = Links(kit)
         self.post = Post(kit, self.table, self.links, self.pulse)
         self.beliefs = Beliefs(kit, self.table, self.post, self.health, now=now)
-        turns = Turns(row.node_id, config.probe_interval_s, row.incarnation / 1_000 - now)
+        turns = Turns(row.node_id, config.turn_interval_s, row.incarnation / 1_000 - now)
         self.prober = Prober(kit, self.table, self.health, turns, self.post.probe)
         self.inbox = Inbox(
             kit,
@@ -74,7 +74,7 @@ class Clockwork:
         self.table.changes.clear()
         self.show_own(now)
         self._handlers = self._all_handlers()
-        kit.agenda.set(PROBE, now + rng.random() * config.probe_interval_s)
+        kit.agenda.set(PROBE, now + rng.random() * config.turn_interval_s)
         kit.agenda.set(BEAT, now + rng.random() * config.beat_look_s)
         kit.agenda.set(PULL, now + rng.random() * config.pull_interval_s)
 

@@ -100,7 +100,7 @@ class Prober:
             if target in self._peers and target not in self._asking:
                 self.ask(target, now)
                 break
-        interval_s = self._health.stretch(self._config.probe_interval_s)
+        interval_s = self._health.stretch(self._config.turn_interval_s)
         self._agenda.set(("probe", ""), self._turns.next(now, interval_s))
 
     def joined(self, node_id: str) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 
 from meshd.core.membership.config import MembershipConfig
 
-SAMPLES = 128
+SAMPLES = 64
 """Round trips remembered: half a minute of probes."""
 
 ENOUGH = 16

@@ -278,7 +278,7 @@ def test_a_suspect_that_was_cleared_is_not_asked_again_for_it() -> None:
     bench.hear(A, hello(A, incarnation=101))
     bench.answering.add(A)
     bench.forget()
-    bench.advance(CONFIG.probe_interval_s)
+    bench.advance(CONFIG.turn_interval_s)
     assert len(bench.sent(Ping, A)) <= 1
 
 

@@ -31,7 +31,7 @@ class Desk:
             self.kit,
             self.table,
             self.health,
-            Turns(ME, self.kit.config.probe_interval_s, 0.0),
+            Turns(ME, self.kit.config.turn_interval_s, 0.0),
             lambda to, message, _now: self.sent.append((to, message)),
         )
 
@@ -69,10 +69,10 @@ def test_a_turn_with_nobody_to_ask_passes() -> None:
     """Alone, or with a probe of the only peer under way, nothing is sent; the next turn is set."""
     desk = Desk()
     desk.prober.turn(0.0)
-    assert desk.kit.agenda.at(("probe", "")) == 0.25
+    assert desk.kit.agenda.at(("probe", "")) == 0.4
     lonely = Desk(A)
     lonely.prober.turn(0.0)
-    lonely.prober.turn(0.25)
+    lonely.prober.turn(0.4)
     assert len(lonely.sent) == 1
 
 
@@ -222,7 +222,7 @@ def test_bad_health_stretches_own_waits() -> None:
     desk = Desk(A)
     desk.health.worse(1)
     desk.prober.turn(0.0)
-    assert desk.kit.agenda.at(("probe", "")) == 0.5
+    assert desk.kit.agenda.at(("probe", "")) == 0.8
     assert desk.kit.agenda.at(("ack", A)) == 0.24
 
 
