@@ -3,7 +3,7 @@
 The values are for a LAN with round trips of a millisecond and daemons written in Python, which now
 and then lose a few tens of milliseconds to their own machine. Detection of a silent host takes
 about `time to the first probe + one failed probe + suspicion floor`: with 10 nodes 0.2 + 0.2 +
-0.75 s. Each term has its own knob below; none is hidden in the code.
+0.6 s. Each term has its own knob below; none is hidden in the code.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class MembershipConfig:
 
     # Suspicion
 
-    suspicion_mult: float = 3.0
+    suspicion_mult: float = 2.4
     """Floor of the suspicion timeout: mult x max(1, log10 N) x probe_interval_s. The accused has
-    this long to hear of it and to answer: 0.75 s is 700 round trips."""
+    this long to hear of it and to answer: 0.6 s is 600 round trips."""
 
     suspicion_max_mult: float = 6.0
     """A suspicion that nobody confirms waits this many times the floor (Lifeguard)."""
