@@ -228,8 +228,8 @@ class Beliefs:
             self._post.news(replace(row.claim(), accuser=claim.accuser), now)
 
     def _echoes(self, row: Row, accuser: str, now: float) -> bool:
-        """Whether this is a rumour still going round that contact has refuted here. An accuser that
-        says so later has reason to say it again: the node may hear nobody, and so refute nothing."""
+        """Whether this is a rumour still going round that contact has refuted here. An accuser who
+        says so later has its reasons: the node may hear nobody, and so refute nothing."""
         disproved_at = row.disproved.get(accuser)
         return disproved_at is not None and now < disproved_at + self._config.rumour_s
 

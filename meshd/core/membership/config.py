@@ -39,7 +39,7 @@ class MembershipConfig:
     """The same on a slow one: a Wi-Fi card that saves power answers within 0.3 s."""
 
     ack_timeout_mult: float = 2.0
-    """Times the 99th percentile of measured round trips: helpers are asked then, which costs little
+    """Times the 95th percentile of measured round trips: helpers are asked then, which costs little
     and accuses nobody."""
 
     indirect_probes: int = 3

@@ -167,7 +167,7 @@ class Prober:
         if sender != probe.target and sender not in probe.helpers:
             return None
         rtt_s = now - probe.sent_at if sender == probe.target else None
-        if rtt_s is not None:
+        if rtt_s is not None and self._is_newest(probe):
             self._round_trips.add(rtt_s)
         if probe.over_at is None:
             self._health.better()
@@ -201,6 +201,12 @@ class Prober:
     def errand_late(self, nonce: int) -> None:
         """No answer will come any more."""
         del self._errands[nonce]
+
+    def _is_newest(self, probe: Probe) -> bool:
+        """Whether the target was not asked again since. When a cable is put back, all that was
+        asked meanwhile is answered at once: that is one slow answer, not many."""
+        target, sent_at = probe.target, probe.sent_at
+        return not any(p.target == target and p.sent_at > sent_at for p in self._probes.values())
 
     def _kept_from_us(self, helper: str, probe: Probe) -> bool:
         """Whether a helper lives, but its word on this probe has not reached us."""

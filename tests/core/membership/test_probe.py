@@ -217,6 +217,23 @@ def test_a_late_answer_is_still_an_answer() -> None:
     assert desk.prober.acked(A, Ack(ping.nonce, A), 2.4) is None
 
 
+def test_answers_that_were_held_up_together_are_measured_once() -> None:
+    """A cable is put back and six questions are answered at once: one slow answer of 27."""
+    desk = Desk(A)
+    for number in range(20):
+        ping = desk.ping(A, number / 10)
+        desk.prober.acked(A, Ack(ping.nonce, A), number / 10 + 0.001)
+    held_up = []
+    for number in range(6):
+        held_up.append(desk.ping(A, 3 + number / 5))
+        desk.prober.unacked(A, 3.1 + number / 5)
+        desk.prober.unanswered(A, 3.15 + number / 5, judging=True)
+    for ping in held_up:
+        desk.prober.acked(A, Ack(ping.nonce, A), 4.4)
+    desk.ping(A, 5.0)
+    assert desk.kit.agenda.at(("ack", A)) == 5.05
+
+
 def test_bad_health_stretches_own_waits() -> None:
     """A slow node asks less often and waits longer."""
     desk = Desk(A)
