@@ -88,7 +88,7 @@ class LinuxProbe:
         for group in self._groups:
             told = [parse.cgroup_limit(_read(file)) for file in group.limits]
             limit = min((number for number in told if number is not None), default=None)
-            if limit is None:
+            if limit is None or limit >= total:  # v1 writes "no limit" as a huge one
                 continue
             used = parse.cgroup_limit(_read(group.usage)) or 0
             spare = parse.cgroup_reclaimable(_read(group.folder / "memory.stat"))
