@@ -38,7 +38,8 @@ def test_a_real_model_speaks_ollama_through_another_node(entry):
     """Loaded, asked whole and in a stream, in a form; and found by every name it has."""
     with ollama.Client(f"http://127.0.0.1:{entry.http_port}", timeout=100) as client:
         assert client.generate(MODEL).done_reason == "load"
-        assert [model.model for model in client.ps().models] == [f"{MODEL}:latest"]
+        warm = [f"{MODEL}:latest"]
+        wait_until(lambda: [model.model for model in client.ps().models] == warm, 10, "it is told")
         assert "completion" in client.show(f"{MODEL}:latest").capabilities
         whole = client.chat(f"{MODEL}:latest", QUESTION, options=GREEDY)
         parts = list(client.chat(MODEL, QUESTION, options=GREEDY, stream=True))
