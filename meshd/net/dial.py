@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import errno
 import math
+import select
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -34,6 +35,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from meshd.net import gatekeeper
+from meshd.net.ears import Ears
 from meshd.net.lookup import Address, Lookup, endpoint_url, find_addresses, is_address
 from meshd.net.trust import Identity
 
@@ -95,8 +97,8 @@ class LinkDown:
 
 
 LinkEvent = LinkUp | LinkDown
-Ready = Mapping[object, int]
-"""What a poll found: sockets and file descriptors, with their events."""
+Ready = Collection[zmq.Socket[bytes] | int | None]
+"""What a poll found: sockets and file descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class OutgoingLink:
         target: tuple[str, int],
         shape: Shape,
         *,
-        poller: zmq.Poller,
+        ears: Ears,
         rng: Random,
         wake: Callable[[], None],
     ) -> None:
@@ -136,7 +138,7 @@ class OutgoingLink:
         """When `step` must run at the latest (monotonic s)."""
         self._target = target
         self._shape = shape
-        self._poller = poller
+        self._ears = ears
         self._rng = rng
         self._wake = wake
         self._state = "waiting"
@@ -199,6 +201,7 @@ class OutgoingLink:
         """Raises zmq.Again when the queue is full, and zmq.ZMQError when the link is not up."""
         if self._dealer is None:
             raise zmq.ZMQError(errno.EHOSTUNREACH)
+        self._ears.touch(self._dealer)
         self._dealer.send(frame, zmq.NOBLOCK)
 
     def drain(self, most: int) -> Iterator[list[bytes]]:
@@ -206,6 +209,7 @@ class OutgoingLink:
         for _ in range(most):
             if self._dealer is None:
                 return
+            self._ears.touch(self._dealer)
             try:
                 yield self._dealer.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
@@ -215,16 +219,16 @@ class OutgoingLink:
         """Let go of every socket. Frames already sent may still leave within the linger time."""
         self._lookup = None
         if self._knock is not None:
-            self._poller.unregister(self._knock.fileno())
+            self._ears.unregister(self._knock.fileno())
             self._knock.close()
             self._knock = None
         if self._monitor is not None and self._dealer is not None:
-            self._poller.unregister(self._monitor)
+            self._ears.unregister(self._monitor)
             self._dealer.disable_monitor()
             self._monitor.close(linger=0)
             self._monitor = None
         if self._dealer is not None:
-            self._poller.unregister(self._dealer)
+            self._ears.unregister(self._dealer)
             self._dealer.close()
             self._dealer = None
 
@@ -252,7 +256,7 @@ class OutgoingLink:
             error = knock.connect_ex(target)
             if error in {0, errno.EINPROGRESS, errno.EWOULDBLOCK}:
                 self._knock = knock
-                self._poller.register(knock.fileno(), zmq.POLLOUT)
+                self._ears.register(knock.fileno(), select.POLLOUT)
                 self._enter("knocking", now + KNOCK_WAIT_S)
                 return None
             knock.close()
@@ -279,9 +283,9 @@ class OutgoingLink:
         address = self._addresses[0]
         try:
             self._dealer = self._shape.dealer(address)
-            self._poller.register(self._dealer, zmq.POLLIN)
+            self._ears.register(self._dealer)
             self._monitor = self._dealer.get_monitor_socket(LINK_EVENTS)
-            self._poller.register(self._monitor, zmq.POLLIN)
+            self._ears.register(self._monitor)
             self._dealer.connect(endpoint_url(address))
         except zmq.ZMQError:
             return self._lost(now, "unreachable")  # out of sockets, or no such interface

@@ -35,6 +35,7 @@ from zmq.utils.monitor import parse_monitor_message
 from meshd.address import parse_host_port
 from meshd.net import gatekeeper
 from meshd.net.dial import LinkDown, LinkUp, OutgoingLink, Shape
+from meshd.net.ears import Ears
 from meshd.net.halfopen import end_half_open
 from meshd.net.port import BindError, MeshPort
 from meshd.net.trust import Identity, MeshKey, TrustError, node_id_of, vouch, vouched_sender
@@ -158,11 +159,11 @@ class ZmqTransport:
         self._news: list[LinkDown] = []
         self._callers: OrderedDict[str, bytes] = OrderedDict()
         self._counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
-        self._poller = zmq.Poller()
+        self._ears = Ears()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self._poller.register(self._wake_in.fileno(), zmq.POLLIN)
+        self._ears.register(self._wake_in.fileno())
 
     @property
     def port(self) -> int:
@@ -195,7 +196,7 @@ class ZmqTransport:
             return
         shape = Shape(self._context, self._identity, self._mesh_key.server_public, shape_control)
         outgoing = OutgoingLink(
-            link, address, shape, poller=self._poller, rng=self._rng, wake=self.wake
+            link, address, shape, ears=self._ears, rng=self._rng, wake=self.wake
         )
         outgoing.begin(monotonic())
         self._links[link] = outgoing
@@ -214,6 +215,7 @@ class ZmqTransport:
             elif caller in self._callers and self._router is not None:
                 voucher = vouch(frame, self._identity, self._callers[caller])
                 parts = [bytes.fromhex(caller), frame, voucher]
+                self._ears.touch(self._router)
                 self._router.send_multipart(parts, zmq.NOBLOCK)
             else:
                 self._counters["dropped_unreachable"] += 1
@@ -251,7 +253,7 @@ class ZmqTransport:
         now = monotonic()
         due = min((link.due for link in self._links.values()), default=now + timeout_s)
         wait_s = max(0.0, min(timeout_s, due - now))
-        ready = dict(self._poller.poll(math.ceil(wait_s * 1_000)))
+        ready = self._ears.poll(math.ceil(wait_s * 1_000))
         happenings: list[Happening] = [*self._news]
         self._news.clear()
         if self._wake_in.fileno() in ready:
@@ -293,14 +295,14 @@ class ZmqTransport:
         router = self._open.router(self._context, shape_control, DOMAIN, secret)
         self._strangers = router.get_monitor_socket(MONITORED)
         self._router = router
-        self._poller.register(router, zmq.POLLIN)
-        self._poller.register(self._strangers, zmq.POLLIN)
+        self._ears.register(router)
+        self._ears.register(self._strangers)
 
     def _dismiss(self) -> None:
         """Let the ROUTER go, with every connection it accepted. Idempotent."""
         if self._router is not None and self._strangers is not None:
-            self._poller.unregister(self._router)
-            self._poller.unregister(self._strangers)
+            self._ears.unregister(self._router)
+            self._ears.unregister(self._strangers)
             self._router.disable_monitor()
             self._strangers.close(linger=0)
             self._router.close(linger=LINGER_MS)
