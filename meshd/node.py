@@ -42,6 +42,7 @@ from meshd.journal import Journal
 from meshd.metrics import Metrics
 from meshd.net.mesh import MeshNet
 from meshd.notices import Notices
+from meshd.rhythm import until_next
 from meshd.showing import Showing
 from meshd.status import members_body, status_body
 from protocol.jobs import Failure, Job
@@ -272,8 +273,9 @@ class Node:
 
     async def _report(self) -> None:
         while True:
-            due = time.monotonic() + REPORT_INTERVAL_S
-            await asyncio.sleep(REPORT_INTERVAL_S)
+            now = time.monotonic()
+            due = now + until_next(REPORT_INTERVAL_S, now)
+            await asyncio.sleep(due - now)
             self._loop_lag_s = max(0.0, time.monotonic() - due)
             if time.monotonic() - self._read_at >= HOST_READ_INTERVAL_S:
                 self._reading = self._probe.read()

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from meshd.config import ConfigError, Settings
 from meshd.options import OPTIONS, Option
+from meshd.rhythm import until_next
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Watch:
         """Look for ever. Owned, and cancelled, by the daemon."""
         seen = await asyncio.to_thread(_stamp, file)
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(until_next(LOOK_EVERY_S, time.monotonic()))
             now = await asyncio.to_thread(_stamp, file)
             if now != seen and now is not None:
                 await self.look()

@@ -26,12 +26,14 @@ import logging
 import os
 import re
 import secrets
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from meshd.address import is_loopback
 from meshd.replacing import FOLDER_MODE, replace_file
+from meshd.rhythm import until_next
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +179,7 @@ class KeyStore:
     async def keep_fresh(self) -> None:
         """Refresh every LOOK_EVERY_S until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(until_next(LOOK_EVERY_S, time.monotonic()))
             await asyncio.to_thread(self.refresh)
 
 

@@ -14,6 +14,7 @@ sockets. Three rules hold it together:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from random import Random
@@ -32,6 +33,7 @@ from meshd.net.pairing.refusal import PairingError
 from meshd.net.trust import Identity, MeshKey, TrustError, node_id_of
 from meshd.net.vault import Vault
 from meshd.net.warden import Warden
+from meshd.rhythm import until_next
 from protocol.messages import Endpoint
 from protocol.pairing import SPONSORS_MAX, Sponsor, Welcome
 from protocol.trust import TrustRecord
@@ -273,7 +275,7 @@ class Circle:
         are found again after a change of key."""
         pinned: list[tuple[str, str, tuple[Endpoint, ...]]] = []
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(until_next(LOOK_S, time.monotonic()))
             self._advertise(self._door.port)
             view = self._view()
             others = [m for m in view.members.values() if m.node_id != view.self_id]

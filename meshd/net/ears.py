@@ -70,7 +70,7 @@ class Ears:
             self._unsure = {self._sockets[each] for each in woken if each in self._sockets}
             ready.update(each for each in woken if each not in self._sockets)
             ready |= self._readable(self._unsure)
-            if ready or left_ms <= 0.0:
+            if ready or not woken or left_ms <= 0.0:
                 self._unsure = {each for each in ready if not isinstance(each, int)}
                 return ready
             self._unsure = set()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from random import Random
@@ -29,6 +30,7 @@ from meshd.core.effects import Notice
 from meshd.net import rotation
 from meshd.net.trust import KEY_BYTES, TrustError, node_id_of
 from meshd.net.vault import Vault
+from meshd.rhythm import until_next
 from protocol.pairing import Sponsor
 from protocol.trust import TrustRecord
 
@@ -118,7 +120,7 @@ class Warden:
         loop = asyncio.get_running_loop()
         while True:
             await self.tick(loop.time())
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(until_next(TICK_S, time.monotonic()))
 
     async def tick(self, now: float) -> None:
         """One look. `now` is monotonic seconds."""

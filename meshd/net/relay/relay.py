@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -27,6 +28,7 @@ from meshd.net.relay.server import Server
 from meshd.net.relay.sockets import Context, Counters, bracketed, new_socket
 from meshd.net.transport import BindError
 from meshd.net.trust import Identity
+from meshd.rhythm import until_next
 from protocol.jobs import Job
 from protocol.load import ModelLoad
 from protocol.trust import TrustRecord
@@ -220,7 +222,7 @@ class Relay:
         assert self._server is not None
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(until_next(WATCH_S, time.monotonic()))
             now = loop.time()
             self._client.watch(now)
             self._server.watch(now)
