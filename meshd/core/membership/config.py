@@ -123,7 +123,7 @@ class MembershipConfig:
     probes prove life: this only repairs what was lost on the way. Probes and their answers say it
     in passing, in a mesh of up to ten often enough for all."""
 
-    fresh_s: float = 1.0
+    fresh_s: float = 3.0
     """A record this young is not made younger: every age that changes wakes whoever watches."""
 
     load_interval_s: float = 0.25
