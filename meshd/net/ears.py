@@ -1,9 +1,10 @@
 """Listening to many quiet ZeroMQ sockets at once, at the price of those that have something to say.
 
 `zmq_poll` asks every socket two or three times what is going on inside it, and each answer costs a
-system call or two: with nine peers that was half of what an idle daemon spent. A socket also has a
-file descriptor, which its I/O thread makes readable when there is something to look into. So the
-descriptors are waited for, and only the sockets behind those that woke are asked.
+system call or two: a wake with 101 sockets, as in a mesh of fifty, took 171 us of processor time,
+and takes 40 here; with 21, as in a mesh of ten, 40 and 25. A socket also has a file descriptor,
+which its I/O thread makes readable when there is something to look into. So the descriptors are
+waited for, and only the sockets behind those that woke are asked.
 
 The trap is that looking takes the signal away. Whoever sends or receives on a socket makes libzmq
 look into it, and what it finds there wakes nobody any more. Hence two rules:

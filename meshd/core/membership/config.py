@@ -220,8 +220,8 @@ class MembershipConfig:
     """How long a doubt in our own uplink holds back verdicts while some peer is heard."""
 
     uplink_deaf_s: float = 1.5
-    """So long without a word from anybody, nobody is heard: each peer says something every second,
-    and a lost frame is sent again within half."""
+    """So long without a word from anybody, nobody is heard: our own probes are answered every
+    0.4 s, and a lost frame is sent again within half a second."""
 
     uplink_blind_s: float = 30.0
     """The same while nobody at all is heard."""
