@@ -3,7 +3,8 @@
 A job waits for a slot, first come first served; then its prompt is read and its answer decoded. All
 prompts being read share the machine's prefill rate equally; each of `b` jobs in the slots decodes
 at `generation_tps / (1 + batch_slowdown * (b - 1))`. What a machine says of itself comes from the
-product's own code: `SpeedMeter` learns from the jobs that end, `admission.played` reckons the wait.
+product's own code: `SpeedMeter` learns from the jobs that end, `Reading` follows the prompts that
+are being read, `admission.played` reckons the wait.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from meshd.core.routing.admission import Pace, played
 from meshd.core.routing.fairness import Ticket
 from meshd.core.routing.lengths import OutputLengths
 from meshd.core.routing.prefix import CachedPrefixes, Cut
+from meshd.core.routing.reading import Reading
 from meshd.core.stats import SpeedMeter
 from protocol.jobs import Finish
 from protocol.load import ModelLoad
@@ -87,6 +89,7 @@ class Machine:
         self.lengths = OutputLengths()
         self.meter = SpeedMeter()
         self.meter.calibrate(spec.prompt_tps * wrong[0], spec.generation_tps * wrong[1])
+        self.reading = Reading(0.0)
         self.prefixes = CachedPrefixes(spec.conversations) if caches else None
         self._held: OrderedDict[bytes, tuple[Cut, ...]] = OrderedDict()
         self._digest: bytes | None = b""
@@ -129,7 +132,7 @@ class Machine:
         twin.prefixes, twin._held, twin.fails = None, self._held, False
         twin.running = [replace(work) for work in self.running]
         twin.waiting = deque(replace(work) for work in self.waiting)
-        twin.meter, twin.lengths = SpeedMeter(), OutputLengths()
+        twin.meter, twin.lengths, twin.reading = SpeedMeter(), OutputLengths(), Reading(self.now)
         twin.submit(request, self.now)
         while True:
             for work in twin.advance(twin.next_event()):
@@ -157,6 +160,8 @@ class Machine:
         running, waiting, slots = len(self.running), len(self.waiting), self.spec.slots
         if self._digest is None and self.prefixes is not None:
             self._digest = self.prefixes.digest()
+        self.reading.told_tps = self.meter.prompt_tps
+        reading, unread_tokens = self.reading.left(self.now)
         return ModelLoad(
             model_id=MODEL,
             warm=True,
@@ -164,10 +169,12 @@ class Machine:
             in_flight=running,
             queued=waiting,
             backlog_s=self._backlog_s(),
-            prompt_tps=self.meter.prompt_tps,
+            prompt_tps=self.reading.tps,
             generation_tps=self.meter.generation_tps,
             load_s=0.0,
             prefixes=self._digest or b"",
+            reading=reading,
+            unread_tokens=unread_tokens,
         )
 
     def _backlog_s(self) -> float:
@@ -208,13 +215,16 @@ class Machine:
         for work in self.running:
             if work.first == math.inf and work.prompt_left <= 1e-6:
                 work.prompt_left, work.first = 0.0, self.now
+                self.reading.read(work.request.number, self.now)
                 self._remember(work.request)
             if work.first < math.inf and work.output_left <= 1e-6:
                 ended.append(work)
         for work in ended:
             self.running.remove(work)
             self.completed += 1
-            self.meter.observe(finish_of(work, self.now))
+            finish = finish_of(work, self.now)
+            self.meter.observe(finish)
+            self.reading.end(work.request.number, finish, self.now)
             self.lengths.observe("", work.request.output_tokens)
         self._fill()
         return ended
@@ -227,6 +237,8 @@ class Machine:
             work.cached_tokens = self.cached_tokens(request) if self._held else 0
             work.prompt_left = request.prompt_tokens - work.cached_tokens
             work.output_left = request.output_tokens
+            guessed = round(request.prompt_tokens * request.guess)
+            self.reading.begin(request.number, guessed, self.now)
             self.running.append(work)
 
     def _remember(self, request: Request) -> None:

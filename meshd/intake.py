@@ -26,6 +26,7 @@ from meshd.core.routing.admission import Outlook, Pace, is_short, judge, outlook
 from meshd.core.routing.courtesy import QUEUE_WAIT_S, offered_slots
 from meshd.core.routing.demand import Demand
 from meshd.core.routing.fairness import FairQueue, Shares, Ticket
+from meshd.core.routing.reading import Reading
 from meshd.visit import Visit, draining
 from protocol.jobs import Failure, Job
 from protocol.load import ModelLoad
@@ -39,18 +40,32 @@ most machines, and not a forgotten stream of a day."""
 
 
 class _Desk:
-    """One model: its queue, its speed, and every visit that waits or runs, by ticket number."""
+    """One model: its queue, its speed, what it reads, and every visit that waits or runs, by ticket
+    number."""
 
-    __slots__ = ("pace", "queue", "timer", "visits")
+    __slots__ = ("pace", "queue", "reading", "timer", "visits")
 
-    def __init__(self, queue: FairQueue) -> None:
+    def __init__(self, queue: FairQueue, reading: Reading) -> None:
         self.queue = queue
+        self.reading = reading
         self.pace = Pace()
         self.visits: dict[int, Visit] = {}
         self.timer: asyncio.TimerHandle | None = None
 
     def running(self) -> list[Visit]:
         return [self.visits[number] for number in self.queue.running]
+
+    def begin_reading(self, visit: Visit, now: float) -> None:
+        """The engine gets this job's prompt now."""
+        job, ticket = visit.job, visit.ticket
+        visit.reads = job.kind != "raw"
+        if visit.reads:
+            self.reading.begin(ticket.number, ticket.prompt_tokens, now, speaks=job.stream)
+
+    def first_word(self, visit: Visit, now: float) -> None:
+        """Something has come of it: the prompt has been read."""
+        visit.reads = False
+        self.reading.read(visit.ticket.number, now)
 
     def start_waiting(self, now: float) -> None:
         """Fill the slots that are free."""
@@ -123,8 +138,15 @@ class Intake:
         backlog_s = load.backlog_s
         if len(queue) or len(queue.running) >= queue.slots:
             backlog_s = self._outlook(desk).backlog_s
+        reading, unread_tokens = desk.reading.left(self._clock())
         return replace(
-            load, slots=queue.slots, queued=load.queued + len(queue), backlog_s=backlog_s
+            load,
+            slots=queue.slots,
+            queued=load.queued + len(queue),
+            backlog_s=backlog_s,
+            prompt_tps=desk.reading.tps,
+            reading=reading,
+            unread_tokens=unread_tokens,
         )
 
     def counts(self) -> tuple[int, int]:
@@ -202,6 +224,7 @@ class Intake:
                 yield [news]
                 if isinstance(news, Failure):
                     return
+            desk.begin_reading(visit, self._clock())
             stream = engine.generate(job)
             loop, following = self._loop, stream.__anext__
             while visit.refused is None:
@@ -210,6 +233,8 @@ class Intake:
                     batch = await following()
                 except (StopAsyncIteration, asyncio.CancelledError) as error:
                     batch = visit.ended_by(error)
+                if visit.reads:
+                    desk.first_word(visit, self._clock())
                 if visit.is_over(batch):
                     self._leave(desk, visit)
                     yield batch
@@ -253,8 +278,10 @@ class Intake:
         ticket = visit.ticket
         del desk.visits[ticket.number]
         if ticket.started is not None:
+            now = self._clock()
+            desk.reading.end(ticket.number, visit.finish, now)
             desk.queue.end(ticket, *visit.taken)
-            desk.start_waiting(self._clock())
+            desk.start_waiting(now)
         elif not visit.abandoned:
             desk.queue.abandon(ticket)
         if not desk.visits and not any(each.visits for each in self._desks.values()):
@@ -285,8 +312,11 @@ class Intake:
         slots = offered_slots(load.slots, self._share)
         desk = self._desks.get(load.model_id)
         if desk is None:
-            desk = self._desks[load.model_id] = _Desk(FairQueue(self.shares, slots))
+            desk = self._desks[load.model_id] = _Desk(
+                FairQueue(self.shares, slots), Reading(self._clock())
+            )
         desk.pace = Pace(load.prompt_tps, load.generation_tps, 0.0 if load.warm else load.load_s)
+        desk.reading.told_tps = load.prompt_tps
         desk.queue.slots = slots
         desk.start_waiting(self._clock())
         return desk

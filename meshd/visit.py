@@ -23,7 +23,7 @@ class Visit:
 
     __slots__ = (
         "_news", "_struck", "_told", "_told_at", "_woken", "abandoned", "deltas", "fixed", "job",
-        "last", "over", "refused", "task", "ticket",
+        "last", "over", "reads", "refused", "task", "ticket",
     )  # fmt: skip
 
     def __init__(self, job: Job, ticket: Ticket) -> None:
@@ -35,6 +35,8 @@ class Visit:
         """It is out of the queue already; its stream has yet to say why."""
         self.fixed = False
         """It said something that no other node can carry on from."""
+        self.reads = False
+        """Its prompt is being read."""
         self.deltas = 0
         self.last: Finish | Failure | None = None
         self.over = False
@@ -107,6 +109,11 @@ class Visit:
             if self.task is not None:
                 self._struck = failure
                 self.task.cancel()
+
+    @property
+    def finish(self) -> Finish | None:
+        """Its account, where its answer became whole."""
+        return self.last if isinstance(self.last, Finish) else None
 
     @property
     def taken(self) -> tuple[int, int]:

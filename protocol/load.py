@@ -81,7 +81,9 @@ class ModelLoad:
 
     `backlog_s` is the node's own estimate of the work already accepted; `load_s` is how long a
     cold start takes, 0 when warm. `prefixes` is a Bloom filter of the prompt prefixes it holds
-    (SPEC.md, "Cached prefixes"), empty when it does not say.
+    (SPEC.md, "Cached prefixes"), empty when it does not say. `prompt_tps` is for one prompt read
+    alone; `reading` is how many are being read together now, and `unread_tokens` what is left of
+    them.
     """
 
     model_id: str = wire(Text(limits.TEXT_MAX_CHARS, shortest=1))
@@ -94,6 +96,8 @@ class ModelLoad:
     generation_tps: float = wire(TPS)
     load_s: float = wire(SECONDS)
     prefixes: bytes = wire(Bytes(limits.PREFIX_DIGEST_MAX_BYTES), default=b"")
+    reading: int = wire(COUNT, default=0)
+    unread_tokens: int = wire(COUNT, default=0)
 
 
 @record

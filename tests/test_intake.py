@@ -10,7 +10,7 @@ import pytest
 
 from meshd.core.routing.admission import QUEUE_MAX
 from meshd.core.routing.fairness import OUTPUT_WEIGHT
-from protocol.jobs import Failure, Queued
+from protocol.jobs import Failure, Finish, Queued
 from tests.core.routing.fleet import MODEL, chat
 from tests.intake_house import ANNA, BEN, DONE, WORD, House, open_house, settled, until
 
@@ -161,6 +161,32 @@ async def test_the_queue_is_part_of_the_load(house: House) -> None:
     load = house.load
     assert (load.in_flight, load.queued) == (1, 2)
     assert load.backlog_s == pytest.approx(6.0, rel=0.1)
+
+
+async def test_a_node_tells_what_it_is_reading(house: House) -> None:
+    """From the moment that the engine has the prompt to the first word of its answer."""
+    asking = await house.ask("r1", stream=True)
+    waiting = await house.ask("r2", stream=True)
+    told = house.load
+    assert told.reading == 1
+    assert 0 < told.unread_tokens <= 100
+    house.engine.say("r1", [WORD])
+    await settled()
+    assert (house.load.reading, house.load.unread_tokens) == (0, 0)
+    await asking.leave()
+    await settled()
+    assert house.load.reading == 1
+    await waiting.leave()
+    assert house.load.reading == 0
+
+
+async def test_a_node_tells_how_fast_it_reads_one_prompt(house: House) -> None:
+    """Measured here once an answer is whole; until then the engine's own word."""
+    assert house.load.prompt_tps == 100.0
+    asking = await house.ask("r1", stream=True)
+    house.engine.say("r1", [WORD], [Finish("stop", 1_000, 3, prompt_s=2.0)])
+    await asking.task
+    assert house.load.prompt_tps == pytest.approx(500.0)
 
 
 async def test_a_free_slot_is_no_backlog(house: House) -> None:

@@ -41,7 +41,9 @@ RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
 """Bounds of what a refused client is told to wait."""
 
 OVERDUE_RATIO = 0.25
-"""What is left of a job that has run longer than expected, as a share of what was expected."""
+"""What is left of a job that has run longer than expected, as a share of what was expected, or of
+how long it has run where that is more: lengths of answers have a long tail, so what has lasted long
+will last. Simulated, 0 to 0.25 of the latter gain, 0.5 loses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,9 @@ def no_capacity(place: int, wait_s: float) -> Failure:
 def _left_s(ticket: Ticket, pace: Pace, now: float) -> float:
     expected_s = pace.seconds(ticket)
     assert ticket.started is not None
-    return max(pace.load_s + expected_s - (now - ticket.started), OVERDUE_RATIO * expected_s)
+    elapsed_s = now - ticket.started
+    left_s = pace.load_s + expected_s - elapsed_s
+    return max(left_s, OVERDUE_RATIO * max(expected_s, elapsed_s))
 
 
 def _retry_s(wait_s: float) -> float:

@@ -2,7 +2,7 @@
 
 The score of a node is a time, so every influence has the same unit and the sum means something:
 
-    rtt + max(0, backlog - age) + own + crowd + load + prefill + decode + batch + pressure
+    rtt + max(0, backlog - age) + own + crowd + load + prefill + reading + decode + batch + pressure
         + correction + owner + penalty + queue
 
 - `backlog` is the node's own estimate of its queue, drained by the record's age: a record of 2 s
@@ -12,12 +12,18 @@ The score of a node is a time, so every influence has the same unit and the sum 
   wait for as many endings as there are jobs ahead. `crowd` charges those beyond OWN_MAX_ROUNDS
   rounds of the slots once more: on data that old, others have been sending too.
 - `prefill` counts the tokens that the node has not cached, `decode` the answer, at measured rates.
+- `reading`: prompts that are read together share the machine (`core.routing.reading`), so beside
+  the own prompt as much of each of the others is read, as long as they last. `prefill` is at the
+  rate of one prompt alone.
 - `batch`: streams decoded together slow each other. A measured rate already holds the company that
   a stream usually has there, so only the difference from the usual counts, either way.
 - `correction` is what this router saw itself: attempts there took so much longer, or shorter, than
   the node's own figures said (`experience`).
-- `queue` is what the others pay: whoever waits makes those behind wait. A router that minds only
-  its own request fills the fast machines' queues where a slower machine is free.
+- `queue` is what the others pay: whoever waits makes those behind wait, whoever reads makes those
+  who read beside it wait as long as they make it wait, and a prompt that is read anew at a busy
+  machine takes that time from all who come there. A router that minds only its own request fills
+  the fast machines' queues where a slower machine is free, and reads a conversation again wherever
+  a slot is.
 - `owner`: on battery, hot or in use, a machine costs its owner more than time; it is asked when the
   others are that much busier. `penalty` prices errors, so that failing fast never attracts.
 
@@ -88,16 +94,17 @@ class Cost(NamedTuple):
     correction_s: float = 0.0
     owner_s: float = 0.0
     queue_s: float = 0.0
+    reading_s: float = 0.0
 
     @property
     def work_s(self) -> float:
         """Prefill and decode as they will really be, in this company and at this machine."""
-        return self.prefill_s + self.decode_s + self.batch_s + self.pressure_s + self.correction_s
+        return self._planned_s + self.pressure_s + self.correction_s
 
     @property
     def generation_s(self) -> float:
         """The part of the work after the first token."""
-        planned_s = self.prefill_s + self.decode_s + self.batch_s
+        planned_s = self._planned_s
         return self.work_s * (self.decode_s + self.batch_s) / planned_s if planned_s else 0.0
 
     @property
@@ -115,6 +122,10 @@ class Cost(NamedTuple):
     def total_s(self) -> float:
         """The score: expected completion time, penalties included."""
         return sum(self)
+
+    @property
+    def _planned_s(self) -> float:
+        return self.prefill_s + self.reading_s + self.decode_s + self.batch_s
 
 
 class Price(NamedTuple):
@@ -141,6 +152,10 @@ class Price(NamedTuple):
     owner: float
     """Factor on work beyond time: what it costs the owner."""
     error_ratio: float
+    reading: int
+    """Prompts being read there."""
+    unread_s: float
+    """How long reading the rest of them takes."""
 
     def batch(self, own_jobs: int) -> float:
         """How much slower than usual a stream is decoded beside what is there now."""
@@ -182,6 +197,8 @@ def price_of(
         + HOT_RATIO * load.hot
         + OWNER_ACTIVE_RATIO * load.owner_active,
         error_ratio=load.error_ratio,
+        reading=model.reading if model else 0,
+        unread_s=model.unread_tokens / prompt_tps if model else 0.0,
     )
 
 
@@ -204,7 +221,10 @@ def expected_completion(
     prefill_s = price.prompt_s * demand.prompt_tokens * (1.0 - cached_ratio)
     decode_s = price.output_s * demand.output_tokens
     batch_s = decode_s * (price.batch(jobs) - 1.0)
-    planned_s = prefill_s + decode_s + batch_s
+    age_s = max(0.0, now - price.at)
+    reading_s = min(max(0.0, price.unread_s - age_s), price.reading * prefill_s)
+    reading_s += min(outstanding.prefill_s, jobs * prefill_s)
+    planned_s = prefill_s + reading_s + decode_s + batch_s
     pressed_s = planned_s * price.slow
     work_s = pressed_s * price.correction
     own_s = crowd_s = 0.0
@@ -214,7 +234,8 @@ def expected_completion(
             _waits(price.ahead + jobs, price.slots) - _waits(price.ahead, price.slots)
         )
         crowd_s = each_s * max(0, jobs - OWN_MAX_ROUNDS * price.slots)
-    backlog_s = max(0.0, price.backlog_s - max(0.0, now - price.at))
+    backlog_s = max(0.0, price.backlog_s - age_s)
+    busy = min(1.0, (price.ahead + jobs) / price.slots)
     return Cost(
         rtt_s=price.rtt_s,
         backlog_s=backlog_s,
@@ -228,7 +249,8 @@ def expected_completion(
         pressure_s=pressed_s - planned_s,
         correction_s=work_s - pressed_s,
         owner_s=work_s * price.owner,
-        queue_s=QUEUE_RATIO * (backlog_s + own_s),
+        queue_s=QUEUE_RATIO * (backlog_s + own_s) + reading_s + busy * prefill_s,
+        reading_s=reading_s,
     )
 
 

@@ -33,6 +33,8 @@ class Lease:
     """`Demand.job_class`."""
     batch: float = 1.0
     """The crowding that `service_s` assumes (`Price.batch`)."""
+    prefill_s: float = 0.0
+    """The part of `service_s` in which the prompt would be read alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Outstanding:
 
     jobs: int
     service_s: float
+    prefill_s: float = 0.0
 
 
 NOTHING = Outstanding(0, 0.0)
@@ -66,10 +69,11 @@ class Ledger:
         *,
         job_class: str = "",
         batch: float = 1.0,
+        prefill_s: float = 0.0,
     ) -> Lease:
         """Note an attempt that starts now and will keep the node busy for `service_s`."""
         self._expire(now)
-        lease = Lease(self._next_id, node_id, model_id, service_s, now, job_class, batch)
+        lease = Lease(self._next_id, node_id, model_id, service_s, now, job_class, batch, prefill_s)
         self._next_id += 1
         self._leases[lease.lease_id] = lease
         self._by_node.setdefault(node_id, {})[lease.lease_id] = lease
@@ -85,14 +89,15 @@ class Ledger:
         leases = self._by_node.get(node_id)
         if not leases:
             return NOTHING
-        jobs, service_s = 0, 0.0
+        jobs, service_s, prefill_s = 0, 0.0, 0.0
         for lease in reversed(leases.values()):  # newest first
             if lease.at <= since:
                 break
             if lease.model_id == model_id:
                 jobs += 1
                 service_s += lease.service_s
-        return Outstanding(jobs, service_s) if jobs else NOTHING
+                prefill_s += lease.prefill_s
+        return Outstanding(jobs, service_s, prefill_s) if jobs else NOTHING
 
     def in_flight(self, node_id: str) -> int:
         """Attempts at a node that have not ended."""

@@ -46,8 +46,9 @@ BROKEN_CODES = frozenset({"engine_failed", "unreachable", "timeout"})
 """Failures that are the node's fault and open its breaker. The others say "not now" (full,
 draining) or "not this" (a bad request), and exclude the node from this request only."""
 
-PROBE_RATIO = 0.25
-"""Scores closer than this may be in the wrong order: about the error of a record of one second."""
+PROBE_RATIO = 1.0
+"""Scores closer than this may be in the wrong order: at a busy machine, one job more in a second
+that nobody has told of yet doubles a wait. Simulated, 1.0 is better than 0.25 in every figure."""
 
 PROBE_AGE_S = 0.1
 """Younger records are as good as a probe's answer by the time that the request arrives."""
@@ -137,6 +138,7 @@ class Router:
             now,
             job_class=chosen.demand.job_class,
             batch=chosen.batch,
+            prefill_s=chosen.cost.prefill_s,
         )
 
     def succeeded(self, lease: Lease) -> None:

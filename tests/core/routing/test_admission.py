@@ -47,10 +47,11 @@ def test_each_takes_the_slot_that_is_free_first() -> None:
 
 
 def test_what_runs_has_less_to_go_and_never_nothing() -> None:
-    """A job that is overdue is not over."""
+    """A job that is overdue is not over, and what has lasted long will last."""
     line = queue(ticket(seconds=4.0), ticket())
     assert outlook(line, PACE, 1.5).waits_s == (2.5,)
-    assert outlook(line, PACE, 60.0).waits_s == (4.0 * OVERDUE_RATIO,)
+    assert outlook(line, PACE, 4.0).waits_s == (4.0 * OVERDUE_RATIO,)
+    assert outlook(line, PACE, 60.0).waits_s == (60.0 * OVERDUE_RATIO,)
 
 
 def test_a_free_slot_is_no_wait_but_a_load_is() -> None:

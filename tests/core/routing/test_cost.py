@@ -53,6 +53,36 @@ def test_a_second_in_a_queue_costs_those_behind_as_well():
     assert waiting.first_token_s == 0.5 + 3.0 + 2.0
 
 
+def test_prompts_that_are_read_together_share_the_machine():
+    """As much of each of the others as of the own: 200 tokens of one of 1,000 tokens, and not more
+    than what is left; what they lose by it is a part of the price."""
+    assert cost(model_load(reading=1, unread_tokens=1_000)).reading_s == 2.0
+    assert cost(model_load(reading=2, unread_tokens=1_000)).reading_s == 4.0
+    beside = cost(model_load(reading=1, unread_tokens=50))
+    assert beside.reading_s == beside.queue_s == 0.5
+    assert beside.first_token_s == 0.5 + 2.0 + 0.5
+    assert beside.service_s == 7.5
+
+
+def test_what_was_being_read_has_been_read_since():
+    """Ten seconds of reading were left when the record was made."""
+    assert cost(model_load(reading=9, unread_tokens=1_000), age_s=9.5).reading_s == 0.5
+    assert cost(model_load(reading=9, unread_tokens=1_000), age_s=60.0).reading_s == 0.0
+
+
+def test_own_dispatches_are_being_read_as_well():
+    """Nobody has told of them yet."""
+    sent = Outstanding(1, 4.0, prefill_s=1.5)
+    assert expected_completion(DEMAND, price(), sent, 0.0).reading_s == 1.5
+
+
+def test_a_prompt_that_is_read_anew_takes_time_from_a_busy_machine():
+    """Half of the slots are taken, so half of it is charged; nothing of what is cached."""
+    assert cost(model_load(in_flight=1)).queue_s == 1.0
+    assert cost(model_load(in_flight=2), cached=0.75).queue_s == 0.5
+    assert cost().queue_s == 0.0
+
+
 def test_own_dispatches_wait_only_where_they_fill_the_slots():
     """Two slots: the second job finds one free; a third and fourth wait for one and two endings."""
     assert cost(jobs=1, service_s=4.0).own_dispatch_s == 0.0

@@ -21,6 +21,7 @@ TERMS = [
     "correction_s",
     "owner_s",
     "queue_s",
+    "reading_s",
 ]
 """Part of the HTTP interface: names stay, new ones join at the end."""
 
