@@ -28,6 +28,10 @@ GIVE_UP = 8
 class Policy(Protocol):
     """Chooses machines. `entry` is the node that a request enters; `now` is virtual seconds."""
 
+    reads_backlog: bool
+    """Whether anybody looks at `ModelLoad.backlog_s`, which takes long to reckon where a rule has
+    let a queue grow for hours."""
+
     def choose(self, request: Request, now: float, tried: Sequence[int]) -> tuple[int, float]:
         """The machine for a request, and the seconds that the choice itself took."""
 
@@ -87,7 +91,7 @@ class Fleet:
     def now_at(self, place: int) -> ModelLoad:
         """The true present load of a machine: the answer to a probe."""
         self._catch_up(place)
-        return self.machines[place].load()
+        return self._load(place)
 
     def run(self, requests: Sequence[Request], policy: Policy) -> Outcome:
         """Play all requests to their ends."""
@@ -159,9 +163,12 @@ class Fleet:
             return
         self._catch_up(place)
         self.plan(place)
-        load = self.machines[place].load()
+        load = self._load(place)
         self.at(self.now + RTT_S / 2, lambda: self.hear(place, load))
         self.at(self.now + self.heartbeat_s, lambda: self._beat(place))
+
+    def _load(self, place: int) -> ModelLoad:
+        return self.machines[place].load(backlog=self._policy.reads_backlog)
 
     def hear(self, place: int, load: ModelLoad) -> None:
         """A load record arrives everywhere."""

@@ -155,8 +155,9 @@ class Machine:
                 best = max(best, its.size_bytes)
         return min(best, request.prompt_tokens - 1)
 
-    def load(self) -> ModelLoad:
-        """What the machine would say of itself now."""
+    def load(self, *, backlog: bool = True) -> ModelLoad:
+        """What the machine would say of itself now; without `backlog`, which takes longest, less of
+        it."""
         running, waiting, slots = len(self.running), len(self.waiting), self.spec.slots
         if self._digest is None and self.prefixes is not None:
             self._digest = self.prefixes.digest()
@@ -168,7 +169,7 @@ class Machine:
             slots=slots,
             in_flight=running,
             queued=waiting,
-            backlog_s=self._backlog_s(),
+            backlog_s=self._backlog_s() if backlog else 0.0,
             prompt_tps=self.reading.tps,
             generation_tps=self.meter.generation_tps,
             load_s=0.0,

@@ -37,6 +37,8 @@ def load_of(fleet: Fleet, place: int) -> ModelLoad:
 class Base:
     """A rule that learns nothing from what happens."""
 
+    reads_backlog = False
+
     def __init__(self, fleet: Fleet, rng: Random) -> None:
         self.fleet = fleet
         self.rng = rng
@@ -79,6 +81,8 @@ class Oracle(Base):
 
 class Meshd(Base):
     """The product: one `Router` per entry node, live probes included."""
+
+    reads_backlog = True
 
     def __init__(self, fleet: Fleet, rng: Random) -> None:
         super().__init__(fleet, rng)
