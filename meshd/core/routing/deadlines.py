@@ -3,7 +3,8 @@
 One long time-out for everything makes a dead peer cost minutes; one short time-out makes a slow
 prefill run again on every node. So each phase of an attempt has its own:
 
-- *first event*: a multiple of what the score expected it to take.
+- *first event*: a multiple of what the score expected it to take, and as much again of the prompt
+  as everybody's who may come to be read beside it.
 - *inter-token*: a stream that falls silent. Tokens come one gap after another, so a dozen missing
   gaps mean a stall, unless the machine has somebody else's prompt to read in between. Whether it
   has is in its record, and how long that can take follows from its measured prefill rate and from
@@ -59,8 +60,10 @@ UNBOUNDED_TOKENS = 4_096
 """Length assumed for an answer that nobody bounded, when all of it must be waited for."""
 
 
-def first_event_deadline_s(job: Job, demand: Demand, cost: Cost, *, alternatives: bool) -> float:
-    """Seconds to wait for the first event of an attempt.
+def first_event_deadline_s(
+    job: Job, demand: Demand, cost: Cost, *, alternatives: bool, slots: int = 1
+) -> float:
+    """Seconds to wait for the first event of an attempt at a node with so many `slots`.
 
     A job that is not streamed may be answered by an engine that speaks only once, at the end, so
     the time to decode the longest answer allowed is added. What a picture or an hour of speech
@@ -71,7 +74,8 @@ def first_event_deadline_s(job: Job, demand: Demand, cost: Cost, *, alternatives
     expected_s = cost.first_token_s
     if not job.stream:
         expected_s += _longest_answer_s(job, demand, cost)
-    return min(max(FIRST_EVENT_FLOOR_S, PATIENCE_FACTOR * expected_s), FIRST_EVENT_MAX_S)
+    crowd_s = (slots - 1) * cost.prefill_s
+    return min(max(FIRST_EVENT_FLOOR_S, PATIENCE_FACTOR * expected_s + crowd_s), FIRST_EVENT_MAX_S)
 
 
 def inter_token_deadline_s(offer: Offer, *, alternatives: bool) -> float:

@@ -24,7 +24,7 @@ SCORED_MAX = 24
 """Nodes scored in full for one choice: a household, and few enough for 0.1 ms."""
 
 NEAR_RATIO = 0.25
-"""Nodes within this of the best are scored, too: the pair worth a probe is among them."""
+"""Where there are more nodes, only those within this of the best are scored, and may be probed."""
 
 ALTERNATIVES_MAX = 8
 """Alternatives counted: as many as the attempts of one request."""

@@ -15,16 +15,24 @@ def cost(*, prefill_s=0.0, decode_s=0.0, rtt_s=0.0):
     return Cost(rtt_s, 0.0, 0.0, 0.0, prefill_s, decode_s, 0.0)
 
 
-def deadline(*, prefill_s=0.0, decode_s=0.0, alternatives=True, **job_changes):
+def deadline(*, prefill_s=0.0, decode_s=0.0, alternatives=True, slots=1, **job_changes):
     """The patience for one chat at a node with these two phases."""
     job = chat(**{"stream": True, **job_changes})
     priced = cost(prefill_s=prefill_s, decode_s=decode_s)
-    return first_event_deadline_s(job, demand_of(job, MODEL), priced, alternatives=alternatives)
+    return first_event_deadline_s(
+        job, demand_of(job, MODEL), priced, alternatives=alternatives, slots=slots
+    )
 
 
 def test_patience_is_a_multiple_of_what_was_expected():
     """A long prefill on a slow machine is given its time."""
     assert deadline(prefill_s=30.0) == 30.0 * rules.PATIENCE_FACTOR
+
+
+def test_patience_lasts_for_everybody_who_may_be_read_beside_it():
+    """Seven more prompts as long may come after it, and share the machine."""
+    alone_s = 3.0 * rules.PATIENCE_FACTOR
+    assert deadline(prefill_s=3.0, slots=8) == alone_s + 7 * 3.0
 
 
 def test_patience_has_a_floor_and_a_ceiling():
