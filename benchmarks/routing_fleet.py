@@ -28,6 +28,9 @@ GIVE_UP = 8
 class Policy(Protocol):
     """Chooses machines. `entry` is the node that a request enters; `now` is virtual seconds."""
 
+    reads_records: bool
+    """Whether anybody looks at what machines say of themselves; else nobody need say it."""
+
     reads_backlog: bool
     """Whether anybody looks at `ModelLoad.backlog_s`, which takes long to reckon where a rule has
     let a queue grow for hours."""
@@ -159,7 +162,7 @@ class Fleet:
         self.plan(place)
 
     def _beat(self, place: int) -> None:
-        if not self._pending:
+        if not self._pending or not self._policy.reads_records:
             return
         self._catch_up(place)
         self.plan(place)

@@ -37,6 +37,7 @@ def load_of(fleet: Fleet, place: int) -> ModelLoad:
 class Base:
     """A rule that learns nothing from what happens."""
 
+    reads_records = False
     reads_backlog = False
 
     def __init__(self, fleet: Fleet, rng: Random) -> None:
@@ -82,6 +83,7 @@ class Oracle(Base):
 class Meshd(Base):
     """The product: one `Router` per entry node, live probes included."""
 
+    reads_records = True
     reads_backlog = True
 
     def __init__(self, fleet: Fleet, rng: Random) -> None:
@@ -163,6 +165,8 @@ class Uniform(Base):
 class Counting(Base):
     """Rules on requests in flight: the last heartbeat's, and own dispatches since."""
 
+    reads_records = True
+
     def __init__(self, fleet: Fleet, rng: Random) -> None:
         super().__init__(fleet, rng)
         self.own: list[dict[int, dict[int, float]]] = [defaultdict(dict) for _ in self.places]
@@ -218,6 +222,8 @@ class PowerOfTwo(Counting):
 
 class PeakEwma(Counting):
     """Peak latency times own requests in flight, of two machines at random (Finagle, tower)."""
+
+    reads_records = False
 
     DECAY_S = 10.0
     DEFAULT_S = 1.0
