@@ -233,12 +233,12 @@ class Intake:
                     batch = await following()
                 except (StopAsyncIteration, asyncio.CancelledError) as error:
                     batch = visit.ended_by(error)
-                if visit.reads:
-                    desk.first_word(visit, self._clock())
                 if visit.is_over(batch):
                     self._leave(desk, visit)
                     yield batch
                     return
+                if visit.reads:
+                    desk.first_word(visit, self._clock())
                 yield batch
             self._leave(desk, visit)
             yield [visit.refused]

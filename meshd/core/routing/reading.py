@@ -13,10 +13,14 @@ prompts beside it.
 How much of a prompt is left is an estimate: its length was estimated, and nobody tells how far a
 reading is. It ends when the first word comes. An answer that comes in one piece has no first word;
 its prompt counts as read when the estimate says so, and teaches the rate only if it was alone.
+
+One clock serves all prompts: it runs at the share that each of them has, so a prompt's own time is
+what this clock shows at its end less what it showed at its beginning.
 """
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 
 from meshd.core.stats import PROMPT_SAMPLE_MIN_TOKENS, Rate
@@ -25,26 +29,38 @@ from protocol.jobs import Finish
 LEFT_MIN_RATIO = 0.05
 """What is at least left of a prompt that is still being read: the estimate was too low."""
 
+STALE_MAX = 64
+"""Estimated ends that are kept although their prompts ended sooner, beside one for each prompt."""
+
 
 @dataclass(slots=True)
 class _Prompt:
     tokens: int
-    left: float
     speaks: bool
     """Its first word will be seen."""
     began: float
-    own_s: float = 0.0
-    was_alone: bool = True
+    clock_s: float
+    """What the clock of shares showed then."""
+    is_read: bool = False
+    """By estimate; it takes no part any more."""
 
 
 class Reading:
-    """What one model is reading. Times are monotonic seconds; numbers name the prompts."""
+    """What one model is reading. Times are monotonic seconds; numbers name the prompts, each once.
+
+    A prompt costs the same few steps however many are read beside it."""
 
     def __init__(self, now: float) -> None:
         self._prompts: dict[int, _Prompt] = {}
         self._shares: dict[int, float] = {}
         """Of prompts that were read and whose answers have not ended: own time over time."""
+        self._ends: list[tuple[float, int]] = []
+        """When those without a first word are read by estimate, on the clock of shares: a heap."""
+        self._sharing = 0
+        self._clock_s = 0.0
         self._at = now
+        self._alone: int | None = None
+        """The prompt that nobody has been read beside."""
         self._rate = Rate()
         self.told_tps = 0.0
         """What is believed until something was measured here; 0 for nothing."""
@@ -57,7 +73,14 @@ class Reading:
     def begin(self, number: int, tokens: int, now: float, *, speaks: bool = True) -> None:
         """A prompt of about so many tokens goes to the model."""
         self._advance(now)
-        self._prompts[number] = _Prompt(tokens, float(tokens), speaks, now)
+        self._alone = None if self._sharing else number
+        self._prompts[number] = _Prompt(tokens, speaks, now, self._clock_s)
+        self._sharing += 1
+        if not speaks and self.tps > 0:
+            heapq.heappush(self._ends, (self._clock_s + tokens / self.tps, number))
+            if len(self._ends) > len(self._prompts) + STALE_MAX:
+                self._ends = [each for each in self._ends if each[1] in self._prompts]
+                heapq.heapify(self._ends)
 
     def read(self, number: int, now: float) -> None:
         """Its first word is there. Idempotent."""
@@ -65,11 +88,12 @@ class Reading:
             return
         self._advance(now)
         prompt = self._prompts.pop(number)
+        self._sharing -= not prompt.is_read
         took_s = now - prompt.began
-        if prompt.speaks:
-            self._shares[number] = prompt.own_s / took_s if took_s > 0 else 1.0
-        elif prompt.was_alone:
+        if self._alone == number or took_s <= 0:
             self._shares[number] = 1.0
+        elif prompt.speaks:
+            self._shares[number] = (self._clock_s - prompt.clock_s) / took_s
 
     def end(self, number: int, finish: Finish | None, now: float) -> None:
         """Its answer is over; `finish` says what it was, where it became whole. Idempotent."""
@@ -84,18 +108,24 @@ class Reading:
     def left(self, now: float) -> tuple[int, int]:
         """How many prompts are being read, and about how many tokens of them are left."""
         self._advance(now)
-        lefts = [prompt.left for prompt in self._prompts.values() if prompt.left]
+        lefts = [self._left(prompt) for prompt in self._prompts.values() if not prompt.is_read]
         return len(lefts), round(sum(lefts))
 
+    def _left(self, prompt: _Prompt) -> float:
+        own_s = self._clock_s - prompt.clock_s
+        return max(LEFT_MIN_RATIO * prompt.tokens, prompt.tokens - self.tps * own_s)
+
     def _advance(self, now: float) -> None:
-        passed_s, self._at = now - self._at, now
-        sharing = sum(prompt.left > 0 for prompt in self._prompts.values())
-        if passed_s <= 0 or not sharing:
-            return
-        own_s = passed_s / sharing
-        tokens = self.tps * own_s
-        for prompt in self._prompts.values():
-            prompt.own_s += own_s
-            prompt.was_alone = prompt.was_alone and sharing == 1
-            least = LEFT_MIN_RATIO * prompt.tokens if prompt.speaks else 0.0
-            prompt.left = max(least, prompt.left - tokens)
+        """Let the clock run on; where an estimated end comes first, up to there and then on."""
+        passed_s, self._at = max(0.0, now - self._at), max(now, self._at)
+        while passed_s > 0 and self._sharing:
+            until_s = self._clock_s + passed_s / self._sharing
+            if not self._ends or self._ends[0][0] > until_s:
+                self._clock_s = until_s
+                return
+            end_s, number = heapq.heappop(self._ends)
+            if number in self._prompts:
+                passed_s -= max(0.0, end_s - self._clock_s) * self._sharing
+                self._clock_s = max(end_s, self._clock_s)
+                self._prompts[number].is_read = True
+                self._sharing -= 1

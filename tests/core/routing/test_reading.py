@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshd.core.routing.reading import LEFT_MIN_RATIO, Reading
+from meshd.core.routing.reading import LEFT_MIN_RATIO, STALE_MAX, Reading
 from protocol.jobs import Finish
 
 
@@ -113,3 +113,20 @@ def test_nothing_is_kept_of_what_is_over() -> None:
         model.end(number, finish(100, 1.0), number + 0.8)
     assert model.left(60.0) == (0, 0)
     assert (model._prompts, model._shares) == ({}, {})
+
+
+def test_an_estimated_end_frees_the_machine_for_the_others() -> None:
+    """200 tokens of each are read in four seconds; then the rest has the machine to itself."""
+    model = reading()
+    model.begin(1, 1_000, 0.0)
+    model.begin(2, 200, 0.0, speaks=False)
+    assert model.left(6.0) == (1, 1_000 - 200 - 200)
+
+
+def test_estimated_ends_of_what_ended_sooner_are_not_kept() -> None:
+    """A thousand answers that came a hundred times as soon as was thought."""
+    model = reading()
+    for number in range(1_000):
+        model.begin(number, 1_000, number * 0.1, speaks=False)
+        model.end(number, None, number * 0.1 + 0.05)
+    assert len(model._ends) <= STALE_MAX + 1
