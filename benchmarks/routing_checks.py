@@ -67,7 +67,9 @@ def _ideal_s(specs: Sequence[Spec], requests: Sequence[Request]) -> float:
 
 
 class _Frozen(Meshd):
-    """Ours without live probes: the records of the start are all there is."""
+    """Ours without live probes and moves: the records of the start are all there is."""
+
+    moves = False
 
     def choose(self, request: Request, now: float, tried: Sequence[int]) -> tuple[int, float]:
         router = self.routers[request.entry]
@@ -75,7 +77,7 @@ class _Frozen(Meshd):
         decision = router.choose(self.view(request.entry), demand, now)
         assert decision.chosen is not None
         place = int(decision.chosen.offer.member.node_id, 16)
-        self.leases[request.number, place] = (router.dispatch(decision.chosen, now), now)
+        self._dispatch(request, place, decision.chosen, now)
         return place, 0.0
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from benchmarks.routing_machine import MODEL, Machine, Request, Spec, Work, finish_of
 from meshd.core.membership.member import Member
+from meshd.gateway.beginning import MOVE_LOOK_S, MOVES_MAX
 from protocol.jobs import Finish
 from protocol.load import CapacityRecord, LoadRecord, ModelLoad, ModelRecord
 
@@ -31,12 +32,18 @@ class Policy(Protocol):
     reads_records: bool
     """Whether anybody looks at what machines say of themselves; else nobody need say it."""
 
+    moves: bool
+    """Whether a request that waits may be moved."""
+
     reads_backlog: bool
     """Whether anybody looks at `ModelLoad.backlog_s`, which takes long to reckon where a rule has
     let a queue grow for hours."""
 
     def choose(self, request: Request, now: float, tried: Sequence[int]) -> tuple[int, float]:
         """The machine for a request, and the seconds that the choice itself took."""
+
+    def elsewhere(self, request: Request, place: int, wait_s: float, now: float) -> int | None:
+        """A machine to move to, for a request that is to wait `wait_s` more at `place`."""
 
     def finished(self, request: Request, place: int, finish: Finish, now: float) -> None:
         """The answer has come back."""
@@ -52,7 +59,8 @@ class Outcome:
     took_s: dict[int, float] = field(default_factory=dict)
     first_s: dict[int, float] = field(default_factory=dict)
     sent: list[tuple[float, int]] = field(default_factory=list)
-    """(when, machine) of every attempt."""
+    """(when, machine) of every attempt, moves left out."""
+    moves: int = 0
 
 
 class Fleet:
@@ -112,13 +120,30 @@ class Fleet:
         self.outcome.sent.append((self.now, place))
         self.at(self.now + spent_s + RTT_S / 2, lambda: self._arrive(request, place, tried))
 
-    def _arrive(self, request: Request, place: int, tried: list[int]) -> None:
+    def _arrive(self, request: Request, place: int, tried: list[int], moved: int = 0) -> None:
         if self.machines[place].fails:
             self.at(self.now + 0.001 + RTT_S / 2, lambda: self._fail(request, place, tried))
             return
         self._catch_up(place)
         self.machines[place].submit(request, self.now)
         self.plan(place)
+        if self._policy.moves:
+            self.at(self.now + MOVE_LOOK_S, partial(self._look, request, place, moved))
+
+    def _look(self, request: Request, place: int, moved: int) -> None:
+        """A second later: does it still wait, and would it be done sooner elsewhere?"""
+        self._catch_up(place)
+        self.plan(place)
+        wait_s = self.machines[place].wait_s(request)
+        if wait_s is None or moved >= MOVES_MAX:
+            return
+        target = self._policy.elsewhere(request, place, wait_s, self.now)
+        if target is None:
+            self.at(self.now + MOVE_LOOK_S, partial(self._look, request, place, moved))
+            return
+        self.machines[place].withdraw(request)
+        self.outcome.moves += 1
+        self.at(self.now + RTT_S / 2, lambda: self._arrive(request, target, [], moved + 1))
 
     def _fail(self, request: Request, place: int, tried: list[int]) -> None:
         self._policy.failed(request, place, self.now)

@@ -13,7 +13,7 @@ import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
-from meshd.core.routing.admission import Pace, played
+from meshd.core.routing.admission import Outlook, Pace, played
 from meshd.core.routing.fairness import Ticket
 from meshd.core.routing.lengths import OutputLengths
 from meshd.core.routing.prefix import CachedPrefixes, Cut
@@ -99,6 +99,19 @@ class Machine:
         self.waiting.append(Work(request, now))
         self._fill()
 
+    def withdraw(self, request: Request) -> bool:
+        """Take a request out of the queue; whether it was still in it."""
+        kept = [work for work in self.waiting if work.request is not request]
+        was_waiting = len(kept) < len(self.waiting)
+        self.waiting = deque(kept)
+        return was_waiting
+
+    def wait_s(self, request: Request) -> float | None:
+        """What the machine tells a request that waits of its start; None for one that does not."""
+        places = (place for place, work in enumerate(self.waiting) if work.request is request)
+        place = next(places, None)
+        return None if place is None else self._outlook().waits_s[place]
+
     def advance(self, now: float) -> list[Work]:
         """Time passes; the jobs that ended on the way, in order."""
         ended: list[Work] = []
@@ -180,12 +193,13 @@ class Machine:
 
     def _backlog_s(self) -> float:
         """When a job that arrives now would start, as the product's intake reckons it."""
-        if len(self.running) < self.spec.slots:
-            return 0.0
+        return self._outlook().backlog_s if len(self.running) >= self.spec.slots else 0.0
+
+    def _outlook(self) -> Outlook:
         pace = Pace(self.meter.prompt_tps, self.meter.generation_tps)
         running = [self._ticket(work) for work in self.running]
         waiting = [self._ticket(work) for work in self.waiting]
-        return played(waiting, running, self.spec.slots, pace, self.now).backlog_s
+        return played(waiting, running, self.spec.slots, pace, self.now)
 
     def _ticket(self, work: Work) -> Ticket:
         request = work.request

@@ -19,7 +19,8 @@ from meshd.core.membership.member import MeshView
 from meshd.core.routing.demand import Demand
 from meshd.core.routing.experience import Completion
 from meshd.core.routing.ledger import Lease
-from meshd.core.routing.router import Router
+from meshd.core.routing.router import Candidate, Router
+from meshd.gateway.beginning import is_clearly_sooner
 from protocol.jobs import Finish
 from protocol.load import ModelLoad
 
@@ -39,6 +40,7 @@ class Base:
 
     reads_records = False
     reads_backlog = False
+    moves = False
 
     def __init__(self, fleet: Fleet, rng: Random) -> None:
         self.fleet = fleet
@@ -52,6 +54,10 @@ class Base:
     def choose(self, request: Request, now: float, tried: Sequence[int]) -> tuple[int, float]:
         """See `Policy`."""
         raise NotImplementedError
+
+    def elsewhere(self, request: Request, place: int, wait_s: float, now: float) -> int | None:
+        """See `Policy`."""
+        return None
 
     def finished(self, request: Request, place: int, finish: Finish, now: float) -> None:
         """See `Policy`."""
@@ -81,27 +87,21 @@ class Oracle(Base):
 
 
 class Meshd(Base):
-    """The product: one `Router` per entry node, live probes included."""
+    """The product: one `Router` per entry node, live probes and moves included."""
 
     reads_records = True
     reads_backlog = True
+    moves = True
 
     def __init__(self, fleet: Fleet, rng: Random) -> None:
         super().__init__(fleet, rng)
         self.routers = [Router(Random(rng.random())) for _ in self.places]
-        self.leases: dict[tuple[int, int], tuple[Lease, float]] = {}
+        self.leases: dict[tuple[int, int], tuple[Lease, float, float]] = {}
         self._views: list[tuple[int, MeshView]] = [(-1, self._view(place)) for place in self.places]
 
     def choose(self, request: Request, now: float, tried: Sequence[int]) -> tuple[int, float]:
         router, view = self.routers[request.entry], self.view(request.entry)
-        demand = Demand(
-            MODEL,
-            CHAT,
-            max(1, round(request.prompt_tokens * request.guess)),
-            router.lengths.expected(JOB_CLASS),
-            JOB_CLASS,
-            cuts=request.blocks,
-        )
+        demand = self._demand(request)
         decision = router.choose(view, demand, now, {f"{place:032x}" for place in tried})
         spent_s = 0.0
         if decision.probe is not None:
@@ -112,8 +112,38 @@ class Meshd(Base):
         if decision.chosen is None:
             return self.rng.choice(self.left(tried)), 0.0
         place = int(decision.chosen.offer.member.node_id, 16)
-        self.leases[request.number, place] = (router.dispatch(decision.chosen, now), now)
+        self._dispatch(request, place, decision.chosen, now)
         return place, spent_s
+
+    def elsewhere(self, request: Request, place: int, wait_s: float, now: float) -> int | None:
+        """As `meshd.gateway.beginning` does it while a request waits."""
+        router, here = self.routers[request.entry], f"{place:032x}"
+        view = self.view(request.entry)
+        decision = router.choose(view, self._demand(request), now, {here})
+        lease, _, service_s = self.leases[request.number, place]
+        if decision.chosen is None:
+            return None
+        if not is_clearly_sooner(decision.chosen.cost.total_s, wait_s + service_s):
+            return None
+        router.release(lease)
+        del self.leases[request.number, place]
+        target = int(decision.chosen.offer.member.node_id, 16)
+        self._dispatch(request, target, decision.chosen, now)
+        return target
+
+    def _demand(self, request: Request) -> Demand:
+        return Demand(
+            MODEL,
+            CHAT,
+            max(1, round(request.prompt_tokens * request.guess)),
+            self.routers[request.entry].lengths.expected(JOB_CLASS),
+            JOB_CLASS,
+            cuts=request.blocks,
+        )
+
+    def _dispatch(self, request: Request, place: int, chosen: Candidate, now: float) -> None:
+        lease = self.routers[request.entry].dispatch(chosen, now)
+        self.leases[request.number, place] = (lease, now, chosen.cost.service_s)
 
     def view(self, entry: int) -> MeshView:
         """What the entry node knows of the mesh."""
@@ -125,7 +155,7 @@ class Meshd(Base):
 
     def finished(self, request: Request, place: int, finish: Finish, now: float) -> None:
         router = self.routers[request.entry]
-        lease, sent = self.leases.pop((request.number, place))
+        lease, sent, _ = self.leases.pop((request.number, place))
         router.succeeded(lease)
         total_s = now - sent
         seen = Completion.of(finish, total_s - finish.generation_s, total_s)
@@ -134,7 +164,7 @@ class Meshd(Base):
 
     def failed(self, request: Request, place: int, now: float) -> None:
         router = self.routers[request.entry]
-        lease, _ = self.leases.pop((request.number, place))
+        lease, _, _ = self.leases.pop((request.number, place))
         router.failed(lease, "engine_failed", now)
         router.release(lease)
 

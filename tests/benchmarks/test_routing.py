@@ -10,7 +10,7 @@ from benchmarks import routing, routing_checks
 from benchmarks import routing_work as works
 from benchmarks.routing_fleet import RTT_S, Fleet
 from benchmarks.routing_machine import GPU, HOUSEHOLD, PI, Machine, Request
-from benchmarks.routing_policies import Meshd, Oracle
+from benchmarks.routing_policies import Base, Meshd, Oracle
 from benchmarks.routing_rivals import RIVALS
 
 
@@ -69,6 +69,44 @@ def test_a_failing_machine_costs_attempts_and_no_request():
     requests = works.arrivals(works.synthetic(200, rng), 1.5, rng)
     policy = Meshd(fleet, rng)
     outcome = fleet.run(requests, policy)
+    assert len(outcome.took_s) == len(requests)
+    assert not policy.leases
+    assert sum(len(router.ledger) for router in policy.routers) == 0
+
+
+class Crowding(Base):
+    """Everybody to the first machine; whoever waits there goes to the second."""
+
+    moves = True
+
+    def choose(self, request, now, tried):
+        return 0, 0.0
+
+    def elsewhere(self, request, place, wait_s, now):
+        self.waits_s = [*getattr(self, "waits_s", []), wait_s]
+        return 1
+
+
+def test_a_request_that_waits_can_move_and_ends_where_it_went():
+    """Two Pis with a slot each: the second request waits a second, goes, and is answered once."""
+    fleet = Fleet((PI, PI), Random(1), wrong_ratio=0.0)
+    requests = [Request(number, 0.001 * number, 0, 25, 40) for number in range(2)]
+    policy = Crowding(fleet, Random(1))
+    outcome = fleet.run(requests, policy)
+    assert outcome.moves == 1
+    assert outcome.took_s[0] == pytest.approx(11.0, abs=0.1)
+    assert outcome.took_s[1] == pytest.approx(12.0, abs=0.1)
+    assert policy.waits_s[0] > 1.0
+
+
+def test_leases_follow_the_moves():
+    """More than the household can do: some move, and nothing is left in any book."""
+    rng = Random(2)
+    fleet = Fleet(HOUSEHOLD, rng)
+    policy = Meshd(fleet, rng)
+    requests = works.arrivals(works.synthetic(300, rng), 8.0, rng)
+    outcome = fleet.run(requests, policy)
+    assert outcome.moves > 0
     assert len(outcome.took_s) == len(requests)
     assert not policy.leases
     assert sum(len(router.ledger) for router in policy.routers) == 0
