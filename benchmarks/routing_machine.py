@@ -99,12 +99,9 @@ class Machine:
         self.waiting.append(Work(request, now))
         self._fill()
 
-    def withdraw(self, request: Request) -> bool:
-        """Take a request out of the queue; whether it was still in it."""
-        kept = [work for work in self.waiting if work.request is not request]
-        was_waiting = len(kept) < len(self.waiting)
-        self.waiting = deque(kept)
-        return was_waiting
+    def withdraw(self, request: Request) -> None:
+        """Take a request out of the queue."""
+        self.waiting = deque(work for work in self.waiting if work.request is not request)
 
     def wait_s(self, request: Request) -> float | None:
         """What the machine tells a request that waits of its start; None for one that does not."""

@@ -48,7 +48,8 @@ draining) or "not this" (a bad request), and exclude the node from this request 
 
 PROBE_RATIO = 1.0
 """Scores closer than this may be in the wrong order: at a busy machine, one job more in a second
-that nobody has told of yet doubles a wait. Simulated, 1.0 is better than 0.25 in every figure."""
+that nobody has told of yet doubles a wait. Simulated, means are up to 4 % better than with 0.25,
+and 1 % worse on one trace of long prompts."""
 
 PROBE_AGE_S = 0.1
 """Younger records are as good as a probe's answer by the time that the request arrives."""
