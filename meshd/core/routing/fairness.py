@@ -10,8 +10,10 @@ The rules:
 
 - counters fade with HALF_LIFE_S: a share is of now, not of all time;
 - idleness is not saved up: whoever comes back is lifted to the least counter of those who are being
-  served or wait, less CREDIT_TOKENS. The credit is ours: it lets somebody who asks now and then
-  pass the whole queue of one who asks all the time;
+  served or wait, or of the last who was;
+- the waiting jobs of one person share CREDIT_TOKENS, which are taken off when people are compared.
+  That is ours: it lets somebody who asks one thing now and then pass the whole queue of one who
+  asks everything at once, also of one who came only now and so has used little;
 - the other nodes' counters are added to our own, so that nobody gains by spreading over nodes;
 - an answer that another node began goes before everything that nobody has begun to read: its
   client sits before half a sentence. It is charged like any other;
@@ -47,7 +49,8 @@ HALF_LIFE_S = 120.0
 """In which half of what somebody used is forgotten: a few long answers of a slow machine."""
 
 CREDIT_TOKENS = 4_000.0
-"""How far below those at work somebody who comes back may start: eight or so short answers."""
+"""How much more than others one may have used whose single job goes first all the same: eight or so
+short answers."""
 
 BATCH_PATIENCE_S = 60.0
 """How long a batch job gives way."""
@@ -123,13 +126,12 @@ class Shares:
         """The counter of whoever ended the last job of all."""
 
     def counter(self, person: str) -> float:
-        """For comparing people at one moment; lower goes first."""
+        """Tokens of the epoch: for comparing people at one moment."""
         account = self._accounts.get(person)
         return account.counter if account else 0.0
 
-    def enter(self, person: str, now: float) -> None:
+    def enter(self, person: str) -> None:
         """A job of this person waits or runs from now on."""
-        credit = CREDIT_TOKENS * self.counted_in(now)
         account = self._account(person)
         account.jobs += 1
         if account.jobs > 1:
@@ -138,7 +140,7 @@ class Shares:
         if self._active:
             floor = min(self._accounts[each].counter for each in self._active)
         self._active.add(person)
-        account.lift += max(0.0, floor - credit - account.counter)
+        account.lift += max(0.0, floor - account.counter)
 
     def leave(self, person: str) -> None:
         """One of this person's jobs no longer waits or runs."""
@@ -278,7 +280,7 @@ class FairQueue:
         """A job comes in; whether it starts at once. Its number tells who came first."""
         ticket.number = self._next
         self._next += 1
-        self._shares.enter(ticket.person, now)
+        self._shares.enter(ticket.person)
         self._count(ticket, 1)
         if not self._length and len(self.running) < self.slots:
             self._start(ticket, now)
@@ -293,10 +295,14 @@ class FairQueue:
         """Whoever's turn it is starts; None when no slot is free or nobody waits."""
         if not self._length or len(self.running) >= self.slots:
             return None
-        ticket = min(
-            (self._first(tickets, now) for tickets in self._waiting.values()),
-            key=lambda each: self._key(each, self._shares.counter(each.person), now),
-        )
+        scale = self._shares.counted_in(now)
+
+        def turn(person: str) -> tuple[int, float, int]:
+            tickets = self._waiting[person]
+            counter = self._shares.counter(person)
+            return self._turn(self._first(tickets, now), counter, len(tickets), scale, now)
+
+        ticket = self._first(self._waiting[min(self._waiting, key=turn)], now)
         self._remove(ticket)
         self._start(ticket, now)
         return ticket
@@ -320,24 +326,27 @@ class FairQueue:
         """Those who wait, in the order in which they would start if nobody else came."""
         scale = self._shares.counted_in(now)
         lines = {
-            person: iter(sorted(tickets, key=lambda each: (each.rank(now), each.number)))
+            person: sorted(tickets, key=lambda each: (each.rank(now), each.number), reverse=True)
             for person, tickets in self._waiting.items()
         }
         counters = {person: self._shares.counter(person) for person in lines}
-        heads = [next(line) for line in lines.values()]
-        heap = [(self._key(each, counters[each.person], now), each) for each in heads]
+
+        def turn(person: str) -> tuple[int, float, int]:
+            line = lines[person]
+            return self._turn(line[-1], counters[person], len(line), scale, now)
+
+        heap = [(turn(person), person) for person in lines]
         heapq.heapify(heap)
         ordered: list[Ticket] = []
         while heap:
-            ticket = heap[0][1]
+            person = heap[0][1]
+            ticket = lines[person].pop()
             ordered.append(ticket)
-            counters[ticket.person] += ticket.cost * scale
-            behind = next(lines[ticket.person], None)
-            if behind is None:
-                heapq.heappop(heap)
+            counters[person] += ticket.cost * scale
+            if lines[person]:
+                heapq.heapreplace(heap, (turn(person), person))
             else:
-                key = self._key(behind, counters[ticket.person], now)
-                heapq.heapreplace(heap, (key, behind))
+                heapq.heappop(heap)
         return ordered
 
     def last_of_longest(self) -> Ticket:
@@ -370,5 +379,8 @@ class FairQueue:
         return min(tickets, key=lambda each: (each.rank(now), each.number))
 
     @staticmethod
-    def _key(ticket: Ticket, counter: float, now: float) -> tuple[int, float, int]:
-        return ticket.rank(now), counter, ticket.number
+    def _turn(
+        ticket: Ticket, counter: float, waiting: int, scale: float, now: float
+    ) -> tuple[int, float, int]:
+        """Lowest goes first: the next job of a person, of whose jobs so many wait."""
+        return ticket.rank(now), counter - CREDIT_TOKENS * scale / waiting, ticket.number
