@@ -26,6 +26,7 @@ from meshd.api.keys import KeysError
 from meshd.api.server import BindError as HttpBindError
 from meshd.config import Settings
 from meshd.core.ports import EngineError
+from meshd.engine.cards import read_cards
 from meshd.engine.places import Machine
 from meshd.engine.roster import roster
 from meshd.engine.spec import SpecError, parse
@@ -81,7 +82,7 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     specs = [parse(text) for text in settings.engines]
-    engines = roster(specs, settings, Machine(host_probe().read, settled_bytes))
+    engines = roster(specs, settings, Machine(host_probe().read, settled_bytes, read_cards))
     notices = Notices()
     node = Node(settings, MeshNet(settings, notices.say), engines, host_probe(), notices)
     node.failed.add_done_callback(lambda _: stopped.set())

@@ -1,9 +1,9 @@
 """Texts to vectors with a model that generates: the mean over the tokens of its last layer.
 
-A context of its own, made for the longest text of a job and freed with the job, so that embeddings
-cost nobody's conversation its cache. Texts are read in pieces, one for each pass of the worker, so
-that they do not freeze anybody's stream either; the mean is taken over all pieces. Vectors have
-length 1, so that a dot product is a cosine.
+Texts are read in pieces, one for each pass of the worker, so that they do not freeze anybody's
+stream; the mean is taken over all pieces. Each job has a reader of its own, opened when its turn
+comes and closed when it is over, so that embeddings cost nobody's conversation its cache, and one
+that waits holds no memory. Vectors have length 1, so that a dot product is a cosine.
 
 Left out: models made for nothing but embeddings (BERT and its kind), whose attention needs the
 whole text in one pass.
@@ -11,92 +11,116 @@ whole text in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.jobs import Event, Finish, Vector
+from meshd.engine.failures import failure_of
+from meshd.engine.turn import Tokenizer, prepare_texts
+from protocol.jobs import Event, Failure, Finish, Job, Vector
 
 PIECE_TOKENS = 256
 """Tokens in one pass: about a tenth of a second with an 8B model on a small machine's processor."""
 
 
-class EmbeddingJob:
-    """One job's texts on their way to vectors. `close` it."""
+class EmbeddingError(Exception):
+    """The engine refused; the text is for the owner."""
 
-    def __init__(self, key: int, texts: Sequence[Sequence[int]], context: Any, width: int) -> None:
-        """`context` comes from `open_context`; `width` is the number of dimensions."""
-        self.key = key
-        self.is_over = False
-        self._texts = texts
-        self._context = context
-        self._width = width
-        self._batch = llama.llama_batch_init(PIECE_TOKENS, 0, 1)
-        self._index = 0
-        self._read = 0
-        self._sum: NDArray[np.float64] = np.zeros(width)
 
-    def step(self) -> list[Event]:
-        """One piece more, and what became known by it. Raises EmbeddingError."""
-        text = self._texts[self._index]
-        piece = text[self._read : self._read + PIECE_TOKENS]
-        self._run(piece)
-        self._read += len(piece)
-        if self._read < len(text):
-            return []
-        vector = Vector(self._index, self._normal().astype("<f4").tobytes())
-        llama.llama_memory_clear(llama.llama_get_memory(self._context), False)
-        self._index, self._read = self._index + 1, 0
-        self._sum = np.zeros(self._width)
-        self.is_over = self._index == len(self._texts)
-        if not self.is_over:
-            return [vector]
-        return [vector, Finish("stop", sum(map(len, self._texts)), 0)]
+class TextReader(Protocol):
+    """A model that reads one text at a time and tells what its last layer makes of it."""
+
+    def read(self, piece: Sequence[int]) -> NDArray[np.float64]:
+        """The sum of the last layer's rows, one for each of the next tokens of the text: as many
+        numbers as the model is wide. At most PIECE_TOKENS tokens. Raises EmbeddingError."""
+        ...
+
+    def rewind(self) -> None:
+        """The next piece begins another text."""
+        ...
 
     def close(self) -> None:
         """Give the memory back."""
-        llama.llama_batch_free(self._batch)
-        llama.llama_free(self._context)
-
-    def _run(self, piece: Sequence[int]) -> None:
-        batch = self._batch
-        for at, token in enumerate(piece):
-            batch.token[at] = token
-            batch.pos[at] = self._read + at
-            batch.n_seq_id[at] = 1
-            batch.seq_id[at][0] = 0
-            batch.logits[at] = 1
-        batch.n_tokens = len(piece)
-        status = llama.llama_decode(self._context, batch)
-        if status != 0:
-            raise EmbeddingError(f"llama_decode returned {status}")
-        rows = np.ctypeslib.as_array(
-            llama.llama_get_embeddings(self._context), (len(piece), self._width)
-        )
-        self._sum += rows.sum(axis=0, dtype=np.float64)
-
-    def _normal(self) -> NDArray[np.float64]:
-        length = float(np.linalg.norm(self._sum))
-        return self._sum / length if length else self._sum
+        ...
 
 
-class EmbeddingError(Exception):
-    """llama.cpp refused; the text is for the owner."""
+@dataclass(slots=True)
+class _Reading:
+    """One job's texts on their way to vectors."""
+
+    key: int
+    texts: Sequence[Sequence[int]]
+    reader: TextReader | None = None
+    index: int = 0
+    read: int = 0
+    total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(()))
+
+    @property
+    def is_over(self) -> bool:
+        return self.index == len(self.texts)
 
 
-def open_context(model: Any, longest: int, threads: int) -> Any:
-    """A context for texts of at most `longest` tokens. Raises EmbeddingError."""
-    params = llama.llama_context_default_params()
-    params.n_ctx = longest
-    params.n_batch = params.n_ubatch = params.n_outputs_max = PIECE_TOKENS
-    params.n_seq_max = 1
-    params.n_threads = params.n_threads_batch = threads
-    params.embeddings = True
-    params.pooling_type = llama.LLAMA_POOLING_TYPE_NONE
-    context = llama.llama_init_from_model(model, params)
-    if not context:
-        raise EmbeddingError(f"llama.cpp cannot make a context of {longest} tokens for embeddings")
-    return context
+class EmbeddingQueue:
+    """The embedding jobs of one worker. As many as the daemon lets in: it bounds all that wait."""
+
+    def __init__(self, open_reader: Callable[[int], TextReader]) -> None:
+        """`open_reader` makes one for texts of at most so many tokens, or raises EmbeddingError."""
+        self._open = open_reader
+        self._jobs: deque[_Reading] = deque()
+
+    def __bool__(self) -> bool:
+        """Is there anything to read?"""
+        return bool(self._jobs)
+
+    def accept(self, key: int, job: Job, model: Tokenizer) -> Failure | None:
+        """Let a job wait for its turn, or why not."""
+        texts = prepare_texts(job, model)
+        if isinstance(texts, Failure):
+            return texts
+        self._jobs.append(_Reading(key, texts))
+        return None
+
+    def step(self) -> tuple[int, list[Event]]:
+        """One piece more of the job that came first: its key, and what became known by it."""
+        job = self._jobs[0]
+        try:
+            events = self._read(job)
+        except EmbeddingError as error:
+            events = [failure_of("engine_failed", str(error), elsewhere=True)]
+            self.drop(job.key)
+        if job.is_over:
+            self.drop(job.key)
+        return job.key, events
+
+    def drop(self, key: int) -> None:
+        """Forget a job, waiting or begun."""
+        for job in [each for each in self._jobs if each.key == key]:
+            self._jobs.remove(job)
+            if job.reader is not None:
+                job.reader.close()
+
+    def _read(self, job: _Reading) -> list[Event]:
+        if job.reader is None:
+            job.reader = self._open(max(map(len, job.texts)))
+        text = job.texts[job.index]
+        piece = text[job.read : job.read + PIECE_TOKENS]
+        job.total = job.total + job.reader.read(piece)
+        job.read += len(piece)
+        if job.read < len(text):
+            return []
+        vector = Vector(job.index, _normal(job.total).astype("<f4").tobytes())
+        job.reader.rewind()
+        job.index, job.read, job.total = job.index + 1, 0, np.zeros(())
+        if not job.is_over:
+            return [vector]
+        return [vector, Finish("stop", sum(map(len, job.texts)), 0)]
+
+
+def _normal(total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean's direction, which is the sum's."""
+    length = float(np.linalg.norm(total))
+    return total / length if length else total

@@ -4,7 +4,7 @@ A private stream, not the mesh's wire: both ends are always the same version. A 
 length and one msgpack array `[kind, ...]`. Jobs and events travel in their protocol form, so that
 nothing is lost on the way and the same bounds hold.
 
-    to the worker:    OPEN path ctx slots threads | JOB key fields | CANCEL key
+    to the worker:    OPEN path ctx slots threads layers | JOB key fields | CANCEL key
     from the worker:  READY facts | EVENTS [[key, events] ...] | BEAT busy_s | BROKEN message
 
 `key` numbers jobs within one worker. EVENTS carries everything that one pass produced, for all

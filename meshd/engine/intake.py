@@ -29,11 +29,9 @@ class GuidedTokenizer(Tokenizer, Protocol):
         ...
 
 
-def open_turn(
-    key: int, job: Job, model: GuidedTokenizer, skills: frozenset[str], now: float
-) -> Turn | Failure:
+def open_turn(key: int, job: Job, model: GuidedTokenizer, now: float) -> Turn | Failure:
     """The turn of a job, or why there is none. `now` is monotonic seconds."""
-    prompt = prepare(job, model, skills)
+    prompt = prepare(job, model)
     if isinstance(prompt, Failure):
         return prompt
     carried = prefix_of(job, model)

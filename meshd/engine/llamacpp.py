@@ -30,8 +30,9 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
+from meshd.core.residency.offload import ALL_LAYERS
 from meshd.engine import logits
-from meshd.engine.embedding import EmbeddingJob, open_context
+from meshd.engine.llama_embedding import LlamaReader
 from meshd.engine.scheduler import Row
 from meshd.engine.template import ChatTemplate
 from protocol.jobs import Sampling
@@ -65,15 +66,18 @@ class LlamaError(Exception):
 class LlamaModel:
     """A loaded model and its one context. Not for use by two threads at once."""
 
-    def __init__(self, path: Path, *, context: int, slots: int, threads: int) -> None:
-        """`context` is in tokens per sequence; 0 chooses, as does `threads` 0."""
+    def __init__(
+        self, path: Path, *, context: int, slots: int, threads: int, layers: int = ALL_LAYERS
+    ) -> None:
+        """`context` is in tokens per sequence; 0 chooses, as does `threads` 0. `layers` go to
+        graphics cards. Raises LlamaError."""
         self._errors: deque[str] = deque(maxlen=ERRORS_MAX)
         self._log_callback = llama.llama_log_callback(self._keep_log)
         llama.llama_log_set(self._log_callback, ctypes.c_void_p())
         llama.llama_backend_init()
-        self._model = llama.llama_model_load_from_file(
-            os.fsencode(path), llama.llama_model_default_params()
-        )
+        params = llama.llama_model_default_params()
+        params.n_gpu_layers = layers
+        self._model = llama.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
             raise LlamaError(f"llama.cpp cannot load {path}: {self._why()}")
         self._vocab = llama.llama_model_get_vocab(self._model)
@@ -226,11 +230,9 @@ class LlamaModel:
             )
         return self._guidance
 
-    def embed(self, key: int, texts: Sequence[Sequence[int]]) -> EmbeddingJob:
-        """Begin to turn texts into vectors. Raises EmbeddingError."""
-        context = open_context(self._model, max(map(len, texts)), self._threads)
-        width = int(llama.llama_model_n_embd(self._model))
-        return EmbeddingJob(key, texts, context, width)
+    def text_reader(self, longest: int) -> LlamaReader:
+        """For texts of at most `longest` tokens. Raises EmbeddingError."""
+        return LlamaReader(self._model, longest, self._threads)
 
     def free_sampler(self, sampler: Sampler) -> None:
         """Give a sampler's memory back."""
@@ -251,6 +253,7 @@ class LlamaModel:
         params.kv_unified = False
         context = llama.llama_init_from_model(self._model, params)
         if not context:
+            llama.llama_model_free(self._model)
             raise LlamaError(
                 f"llama.cpp cannot make a context of {slots} x {self.context_length} tokens "
                 f"({self._why()}); give the engine a smaller ctx= or fewer slots="
@@ -334,6 +337,18 @@ class LlamaModel:
         why = self._errors[0][:400] if self._errors else "it gives no reason"
         self._errors.clear()
         return why
+
+
+def open_model(path: Path, *, layers: int, **how: int) -> LlamaModel:
+    """The model, with half of its layers on graphics cards whenever more turn out not to fit:
+    another program may have taken the memory meanwhile. Raises LlamaError."""
+    while True:
+        try:
+            return LlamaModel(path, layers=layers, **how)
+        except LlamaError:
+            if layers <= 0:
+                raise
+            layers //= 2
 
 
 def render_chat(template: bytes, turns: Sequence[tuple[bytes, bytes]]) -> str | None:

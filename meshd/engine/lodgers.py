@@ -7,9 +7,8 @@ this machine can afford (`footprint.choose_context`), the same at every start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from meshd.core.residency.footprint import choose_context, footprint
@@ -82,13 +81,13 @@ def _lodger(spec: LlamaSpec, entry: Entry, memory_bytes: int) -> Lodger:
     record, slots = entry.record, spec.slots
     context = spec.ctx or choose_context(record.context_length, entry.shape, slots, memory_bytes)
     options = WorkerOptions(context, slots, spec.threads, record.model_id)
-    make: Callable[[], LlamaEngine] = partial(LlamaEngine, entry.path, options)
     told = tuple(word for word in record.capabilities if word in SERVED)
     return Lodger(
         record=replace(record, context_length=context, capabilities=told),
         need=footprint(record.size_bytes, entry.shape, context, slots),
         slots=slots,
-        make=make,
+        make=lambda layers: LlamaEngine(entry.path, replace(options, gpu_layers=layers)),
+        layers=entry.shape.layers,
     )
 
 
@@ -115,8 +114,9 @@ def _mlx_lodger(spec: MlxSpec, path: Path) -> Lodger:
         pass_tokens=PASS_TOKENS,
         kept_max_bytes=KEPT_MAX_BYTES,
     )
-    make: Callable[[], MlxEngine] = partial(MlxEngine, path, options)
-    return Lodger(record, need, spec.slots, make, is_wanted=True)
+    return Lodger(
+        record, need, spec.slots, lambda _layers: MlxEngine(path, options), is_wanted=True
+    )
 
 
 def _memory_bytes(machine: Machine) -> int:

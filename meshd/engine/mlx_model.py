@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 from mlx_lm.utils import load
 
+from meshd.engine.mlx_embedding import MlxReader, makes_vectors
 from meshd.engine.mlx_head import CONTEXT_DEFAULT_TOKENS
 from meshd.engine.mlx_pieces import piece_of
 from meshd.engine.template import ChatError, ChatTemplate
@@ -99,6 +100,14 @@ class MlxModel:
 
             self._guidance = from_tokenizer(self._hugging_face, eos_token=sorted(self.ends))
         return self._guidance
+
+    def text_reader(self, _longest: int) -> MlxReader:
+        """For texts of any length: MLX takes memory as it reads. Raises EmbeddingError."""
+        return MlxReader(self.network)
+
+    def makes_vectors(self) -> bool:
+        """Whether this model can be asked for embeddings."""
+        return makes_vectors(self.network)
 
     @property
     def _hugging_face(self) -> Any:

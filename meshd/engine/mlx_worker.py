@@ -26,15 +26,12 @@ from meshd.engine.mlx_head import PASS_TOKENS
 from meshd.engine.tool_calls import form_of
 from meshd.engine.turn import Turn
 from protocol.errors import ProtocolError
-from protocol.jobs import Event, Failure, Sampling
+from protocol.jobs import Event, Failure, Job, Sampling
 
 if TYPE_CHECKING:
     from meshd.engine.mlx_batch import MlxBatch
     from meshd.engine.mlx_model import MlxModel
     from meshd.engine.mlx_sampling import Witness
-
-SKILLS = frozenset({"tools", "response_format", "logprobs"})
-"""What of `turn.SKILLS` this engine can do."""
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -62,6 +59,8 @@ class Worker:
     """Runs jobs on one model until the process ends."""
 
     def __init__(self, line: Line, model: MlxModel, batch: MlxBatch, slots: int) -> None:
+        from meshd.engine.embedding import EmbeddingQueue
+
         self._line = line
         self._model = model
         self._batch = batch
@@ -72,6 +71,7 @@ class Worker:
         """Turns by sequence."""
         self._witnesses: dict[int, Witness] = {}
         """By sequence, of the turns that were asked for log probabilities."""
+        self._embeddings = EmbeddingQueue(model.text_reader)
         self._out: list[tuple[int, list[Event]]] = []
 
     def step(self) -> None:
@@ -81,13 +81,15 @@ class Worker:
             self._begin(self._waiting.popleft())
         if self._running:
             self._advance()
+        if self._embeddings:
+            self._embed()
         if self._out:
             self._line.send(frames.events_frame(self._out))
             self._out = []
 
     def _take_frames(self) -> None:
         received = self._line.received
-        if not self._running and not self._waiting:
+        if not (self._running or self._waiting or self._embeddings):
             self._take(received.get())
         try:
             while True:
@@ -108,14 +110,33 @@ class Worker:
             failure = failure_of("bad_request", f"the job is malformed: {error}", elsewhere=False)
             self._out.append((key, [failure]))
             return
+        if job.kind == "embedding":
+            refusal = self._embeddings.accept(key, job, self._model)
+        else:
+            refusal = self._accept_turn(key, job)
+        if refusal is not None:
+            self._out.append((key, [refusal]))
+
+    def _accept_turn(self, key: int, job: Job) -> Failure | None:
         now = time.monotonic()
-        turn = open_turn(key, job, self._model, SKILLS, now)
+        turn = open_turn(key, job, self._model, now)
         if isinstance(turn, Failure):
-            self._out.append((key, [turn]))
-        elif job.max_tokens == 0:
+            return turn
+        if job.max_tokens == 0:
             self._out.append((key, [turn.finish("length", now)]))
         else:
             self._waiting.append(turn)
+        return None
+
+    def _embed(self) -> None:
+        """One piece of the embedding job that came first."""
+        self._line.busy_since = time.monotonic()
+        try:
+            key, events = self._embeddings.step()
+        finally:
+            self._line.busy_since = 0.0
+        if events:
+            self._out.append((key, events))
 
     def _begin(self, turn: Turn) -> None:
         from meshd.engine.mlx_sampling import Witness, processors_of, sampler_of
@@ -139,6 +160,7 @@ class Worker:
         self._running[sequence] = turn
 
     def _drop(self, key: int) -> None:
+        self._embeddings.drop(key)
         for turn in [each for each in self._waiting if each.key == key]:
             self._waiting.remove(turn)
         for sequence in [each for each, turn in self._running.items() if turn.key == key]:
@@ -187,7 +209,7 @@ def main() -> None:
     """Serve the daemon at the other end of the socket that is this process's stdin."""
     os.environ.update(ENVIRONMENT)
     line = open_line()
-    _, path, context, slots, _threads = line.received.get()
+    _, path, context, slots, *_ = line.received.get()
     worker = _load(line, Path(path), context, slots)
     while worker is not None:
         worker.step()
@@ -232,7 +254,8 @@ def _capabilities(model: MlxModel) -> tuple[str, ...]:
     """What jobs this model can take. Tools need a template that offers them in a known form."""
     template = model.template
     tools = ("tools",) if template.takes_tools and form_of(template.source) else ()
-    return ("chat", "completion", *tools)
+    vectors = ("embedding",) if model.makes_vectors() else ()
+    return ("chat", "completion", *vectors, *tools)
 
 
 def _trial(model: MlxModel, batch: MlxBatch) -> tuple[float, float]:

@@ -9,13 +9,15 @@ the catalog's, with the rates it had when it was last warm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from meshd.core.ports import Engine, EngineError, HostReading
 from meshd.core.residency.footprint import Footprint
-from meshd.core.residency.plan import Refused, Resident
+from meshd.core.residency.offload import Card, Split
+from meshd.core.residency.plan import Refused
+from meshd.core.residency.residents import Resident
 from protocol.load import ModelLoad, ModelRecord
 
 SET_ASIDE_S = 60.0
@@ -40,11 +42,13 @@ class ModelEngine(Engine, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The eyes on this machine. Both are cheap and never raise."""
+    """The eyes on this machine. They never raise; the first two are cheap."""
 
     read: Callable[[], HostReading]
     settled_bytes: Callable[[int], int | None]
     """What a process holds for itself alone; None where the system does not say."""
+    cards: Callable[[], Sequence[Card]] = tuple
+    """Graphics cards with memory of their own that llama.cpp can use. May take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,10 @@ class Lodger:
     record: ModelRecord
     need: Footprint
     slots: int
-    make: Callable[[], ModelEngine]
+    make: Callable[[int], ModelEngine]
+    """With so many layers on graphics cards, `offload.ALL_LAYERS` for whatever there is."""
+    layers: int | None = None
+    """Of the model, 0 when unknown; None: its engine cannot divide it."""
     is_wanted: bool = False
     """The owner named it: it is loaded at the start, and keep-alive does not apply."""
 
@@ -78,6 +85,8 @@ class Place:
     is_pinned: bool = False
     jobs: int = 0
     """That hold the model, or wait for it."""
+    split: Split | None = None
+    """How it was divided when it was last loaded."""
     last_used_s: float = 0.0
     trouble: str = ""
     """Why the last load failed; empty after one that did not."""
@@ -106,12 +115,14 @@ class Place:
             busy=self.jobs > 0 or self.loading is not None or self.is_leaving,
             pinned=self.is_pinned,
             kept=self.lodger.is_wanted,
+            card_bytes=self.split.card_bytes if self.split is not None else 0,
         )
 
     @property
     def needs_bytes(self) -> int:
-        """What is promised for it while it is in memory."""
-        return self.lodger.need.total_bytes
+        """What is promised for it of the machine's memory while it is in it."""
+        need = self.split.host if self.split is not None else self.lodger.need
+        return need.total_bytes
 
     @property
     def worker_pid(self) -> int | None:

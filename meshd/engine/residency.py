@@ -26,22 +26,18 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from meshd.core.ports import EngineError, EventStream, HostReading
+from meshd.core.ports import EngineError, EventStream
+from meshd.core.residency.offload import Split
 from meshd.core.residency.plan import (
-    Admitted,
     Refused,
-    Resident,
-    Room,
     plan_expiry,
-    plan_load,
     plan_shed,
-    reserve_bytes,
-    unsettled_bytes,
 )
 from meshd.engine.failures import failure_of
 from meshd.engine.housing import Housing, Pins
-from meshd.engine.ledger import Ledger, Promise
+from meshd.engine.ledger import Ledger
 from meshd.engine.places import LoadRefused, Lodger, Machine, Place
+from meshd.engine.room import look_around
 from protocol.jobs import Failure, Job
 from protocol.load import ModelLoad, ModelRecord
 
@@ -238,8 +234,8 @@ class ResidentEngine:
             if place.engine is not None and not place.is_leaving:
                 return
             began = place.tried_at_s = self._clock()
-            await self._make_room(place, force=force)
-            engine = place.lodger.make()
+            place.split = await self._make_room(place, force=force)
+            engine = place.lodger.make(place.split.layers)
             try:
                 await engine.start()
             except BaseException as error:
@@ -249,46 +245,31 @@ class ResidentEngine:
                 raise
             place.engine, place.trouble = engine, ""
             place.load_s, place.last_used_s = self._clock() - began, self._clock()
-            LOG.info("%s is loaded: %s", place.model_id, place.lodger.need.words())
+            words = filter(None, (place.split.host.words(), place.split.words()))
+            LOG.info("%s is loaded: %s", place.model_id, ", ".join(words))
 
-    async def _make_room(self, place: Place, *, force: bool) -> None:
-        """Promise the memory, and end what must go for it. Raises LoadRefused."""
+    async def _make_room(self, place: Place, *, force: bool) -> Split:
+        """Promise the memory, and end what must go for it; how the model is divided then. Raises
+        LoadRefused."""
         for _ in range(REPLANS_MAX):
-            reading = await asyncio.to_thread(self._machine.read)
             await self._promise({})
+            look = partial(look_around, self._machine, self._ledger, self._housing.reserve_bytes)
+            rule = await asyncio.to_thread(look, place.lodger, force=force)
             residents = [each.resident() for each in self._held()]
-            rule = partial(self._rule, place, reading, residents, force)
-            outcome = await asyncio.to_thread(self._ledger.decide, rule)
+            outcome = await asyncio.to_thread(self._ledger.decide, partial(rule, residents))
             if isinstance(outcome, Refused):
                 raise LoadRefused(outcome)
             going = [self._places[model_id] for model_id in outcome.evict]
+            coming = {place.model_id: outcome.split.host.total_bytes}
             if all(each.resident().may_go for each in going):
                 for each in going:
-                    await self._evict(each, f"makes room for {place.model_id}", place)
-                return
+                    await self._evict(each, f"makes room for {place.model_id}", coming)
+                return outcome.split
         raise LoadRefused(Refused("overloaded", f"memory for {place.model_id} is being fought for"))
 
-    def _rule(
-        self,
-        place: Place,
-        reading: HostReading,
-        residents: Sequence[Resident],
-        force: bool,
-        others: Sequence[Promise],
-    ) -> tuple[Admitted | Refused, Mapping[str, Promise]]:
-        total, own = reading.memory_total_bytes, self._housing.reserve_bytes
-        room = Room(
-            total,
-            reading.memory_available_bytes,
-            reserve_bytes(total) if own is None else own,
-            unsettled_bytes([*self._ledger.promises.values(), *others]),
-        )
-        outcome = plan_load(place.model_id, place.lodger.need, room, residents, force=force)
-        added = {place.model_id: (place.needs_bytes, 0)}
-        return outcome, added if isinstance(outcome, Admitted) else {}
-
-    async def _evict(self, place: Place, why: str, newcomer: Place | None = None) -> None:
-        """End an idle model's process; its memory is back when this returns."""
+    async def _evict(self, place: Place, why: str, coming: Mapping[str, int] | None = None) -> None:
+        """End an idle model's process; its memory is back when this returns. What is `coming`
+        stays promised: model id, bytes."""
         engine = place.engine
         if engine is None or not place.resident().may_go:
             return
@@ -299,16 +280,16 @@ class ResidentEngine:
             await engine.close()
         finally:
             place.engine, place.is_leaving = None, False
-        await self._promise({newcomer.model_id: newcomer} if newcomer else {})
+        await self._promise(coming or {})
 
     async def _drop(self, place: Place) -> None:
         async with self._turn:
             await self._evict(place, "it was asked for")
 
-    async def _promise(self, coming: Mapping[str, Place]) -> None:
+    async def _promise(self, coming: Mapping[str, int]) -> None:
         """Our promises are what is held now, as far as it has settled, and who is coming."""
         held = [(each.model_id, each.needs_bytes, each.worker_pid) for each in self._held()]
-        held += [(key, each.needs_bytes, None) for key, each in coming.items()]
+        held += [(key, needs_bytes, None) for key, needs_bytes in coming.items()]
         await asyncio.to_thread(self._write_down, held, coming.keys())
 
     def _write_down(

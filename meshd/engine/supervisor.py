@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from meshd.core.ports import Batch, EngineError, EventStream
+from meshd.core.residency.offload import ALL_LAYERS
 from meshd.core.routing.prefix import CachedPrefixes, cuts_of
 from meshd.core.stats import SpeedMeter
 from meshd.engine import frames
@@ -58,12 +59,14 @@ until the first load."""
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How to run the model. 0 means: choose for me. Only llama.cpp heeds `threads`."""
+    """How to run the model. 0 means: choose for me. Only llama.cpp heeds `threads` and
+    `gpu_layers`, the layers that go to graphics cards: ALL_LAYERS for whatever chip there is."""
 
     context: int = 0
     slots: int = 4
     threads: int = 0
     model_id: str = ""
+    gpu_layers: int = ALL_LAYERS
 
 
 class ModelHead(Protocol):
@@ -275,9 +278,8 @@ class WorkerEngine:
     async def _supervise(self, state: _State) -> None:
         """Owns the process. Ends when the model cannot be loaded or is set aside."""
         options = self._options
-        first = frames.frame(
-            frames.OPEN, str(self._path), options.context, options.slots, options.threads
-        )
+        wanted = (options.context, options.slots, options.threads, options.gpu_layers)
+        first = frames.frame(frames.OPEN, str(self._path), *wanted)
         try:
             while not state.broken:
                 process = state.process = WorkerProcess(self._receive, self.module)

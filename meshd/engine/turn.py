@@ -4,9 +4,6 @@
 takes the sampled tokens one by one and says what the asker may see and when the answer is over: at
 the model's own end, at a stop string, at `max_tokens`, or when the sequence's context is full.
 
-What an engine can do beyond plain text is a set of `SKILLS`; a job that needs another is refused
-as something that another node may be able to do.
-
 `max_tokens` bounds the tokens made here; what a continued job brought along (`prefix_text`,
 `prefix_tokens`) is prompt. Without a bound an answer may fill the context.
 """
@@ -24,11 +21,6 @@ from meshd.engine.template import ChatError, ChatTemplate
 from meshd.engine.tool_calls import ToolReader, form_of
 from protocol.jobs import Event, Failure, Finish, Job, TextDelta
 
-SKILLS = frozenset({"embedding", "tools", "response_format", "logprobs"})
-"""What an engine may or may not be able to do."""
-
-NO_SKILLS: frozenset[str] = frozenset()
-
 TOP_LOGPROBS_MAX = 20
 """OpenAI's bound; each alternative costs a sort of the vocabulary's head and bytes on the wire."""
 
@@ -45,9 +37,9 @@ class Tokenizer(Protocol):
     def continuation(self, text: str) -> list[int]: ...
 
 
-def prepare(job: Job, model: Tokenizer, skills: frozenset[str] = NO_SKILLS) -> list[int] | Failure:
+def prepare(job: Job, model: Tokenizer) -> list[int] | Failure:
     """The tokens to read, never empty and shorter than the context, or why there are none."""
-    refusal = _refusal(job, model, skills)
+    refusal = _refusal(job, model)
     if refusal is not None:
         return refusal
     try:
@@ -173,18 +165,7 @@ def _settings(job: Job) -> Mapping[str, Any]:
     return told
 
 
-def _refusal(job: Job, model: Tokenizer, skills: frozenset[str]) -> Failure | None:
-    needs = {
-        "embedding": job.kind == "embedding",
-        "tools": bool(tools_of(job)),
-        "response_format": format_of(job) != "text",
-        "logprobs": job.logprobs,
-    }
-    for skill, is_needed in needs.items():
-        if is_needed and skill not in skills:
-            message = f"this engine cannot serve {skill.replace('_', ' ')} requests yet"
-            param = "input" if skill == "embedding" else skill
-            return failure_of("unsupported", message, elsewhere=True, param=param)
+def _refusal(job: Job, model: Tokenizer) -> Failure | None:
     if tools_of(job) and format_of(job) != "text":
         return _bad("ask for either 'tools' or a 'response_format', not both", "response_format")
     if job.top_logprobs > TOP_LOGPROBS_MAX:

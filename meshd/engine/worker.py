@@ -13,8 +13,7 @@ a seed asks for the same answer twice, so its prompt is read anew.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
@@ -25,12 +24,11 @@ from meshd.engine.intake import open_turn
 from meshd.engine.line import Line, open_line
 from meshd.engine.scheduler import Placement, Row, Scheduler
 from meshd.engine.tool_calls import form_of
-from meshd.engine.turn import SKILLS, Turn, prepare_texts
+from meshd.engine.turn import Turn
 from protocol.errors import ProtocolError
 from protocol.jobs import Event, Failure, Job
 
 if TYPE_CHECKING:
-    from meshd.engine.embedding import EmbeddingJob
     from meshd.engine.llamacpp import LlamaModel
 
 PASS_TARGET_S = 0.06
@@ -50,14 +48,15 @@ class Worker:
     """Runs jobs on one model until the process ends."""
 
     def __init__(self, line: Line, model: LlamaModel, slots: int, prefill_tokens: int) -> None:
+        from meshd.engine.embedding import EmbeddingQueue
+
         self._line = line
         self._model = model
         self._scheduler = Scheduler(slots, max(prefill_tokens, slots))
         self._turns: dict[int, Turn] = {}
         self._running: dict[int, Turn] = {}
         """Turns by slot."""
-        self._embeddings: deque[EmbeddingJob] = deque()
-        """As many as the daemon lets in: it bounds all that run or wait."""
+        self._embeddings = EmbeddingQueue(model.text_reader)
         self._out: list[tuple[int, list[Event]]] = []
 
     def run_for_ever(self) -> None:
@@ -100,14 +99,16 @@ class Worker:
             failure = failure_of("bad_request", f"the job is malformed: {error}", elsewhere=False)
             self._out.append((key, [failure]))
             return
-        accept = self._accept_texts if job.kind == "embedding" else self._accept_turn
-        refusal = accept(key, job)
+        if job.kind == "embedding":
+            refusal = self._embeddings.accept(key, job, self._model)
+        else:
+            refusal = self._accept_turn(key, job)
         if refusal is not None:
             self._out.append((key, [refusal]))
 
     def _accept_turn(self, key: int, job: Job) -> Failure | None:
         now = time.monotonic()
-        turn = open_turn(key, job, self._model, SKILLS, now)
+        turn = open_turn(key, job, self._model, now)
         if isinstance(turn, Failure):
             return turn
         if job.max_tokens == 0:
@@ -117,34 +118,15 @@ class Worker:
         self._scheduler.submit(key, turn.prompt, reuse=job.sampling.seed is None)
         return None
 
-    def _accept_texts(self, key: int, job: Job) -> Failure | None:
-        from meshd.engine.embedding import EmbeddingError
-
-        texts = prepare_texts(job, self._model)
-        if isinstance(texts, Failure):
-            return texts
-        try:
-            self._embeddings.append(self._model.embed(key, texts))
-        except EmbeddingError as error:
-            return failure_of("engine_failed", str(error), elsewhere=True)
-        return None
-
     def _embed(self) -> None:
         """One piece of the embedding job that came first."""
-        from meshd.engine.embedding import EmbeddingError
-
-        job = self._embeddings[0]
         self._line.busy_since = time.monotonic()
         try:
-            events = job.step()
-        except EmbeddingError as error:
-            events, job.is_over = [failure_of("engine_failed", str(error), elsewhere=True)], True
+            key, events = self._embeddings.step()
         finally:
             self._line.busy_since = 0.0
         if events:
-            self._out.append((job.key, events))
-        if job.is_over:
-            self._embeddings.popleft().close()
+            self._out.append((key, events))
 
     def _begin(self, placement: Placement) -> None:
         turn, slot, reused = self._turns[placement.key], placement.slot, placement.reused
@@ -162,9 +144,7 @@ class Worker:
         self._running[slot] = turn
 
     def _drop(self, key: int) -> None:
-        for embedding in [each for each in self._embeddings if each.key == key]:
-            self._embeddings.remove(embedding)
-            embedding.close()
+        self._embeddings.drop(key)
         slot = self._scheduler.cancel(key)
         turn = self._turns.pop(key, None)
         if slot is not None:
@@ -233,18 +213,19 @@ class Worker:
 def main() -> None:
     """Serve the daemon at the other end of the socket that is this process's stdin."""
     line = open_line()
-    _, path, context, slots, threads = line.received.get()
-    worker = _load(line, Path(path), context, slots, threads)
+    _, path, context, slots, threads, layers = line.received.get()
+    how = {"context": context, "threads": threads, "layers": layers}
+    worker = _load(line, Path(path), slots, how)
     if worker is not None:
         worker.run_for_ever()
 
 
-def _load(line: Line, path: Path, context: int, slots: int, threads: int) -> Worker | None:
-    from meshd.engine.llamacpp import LlamaError, LlamaModel
+def _load(line: Line, path: Path, slots: int, how: Mapping[str, int]) -> Worker | None:
+    from meshd.engine.llamacpp import LlamaError, open_model
 
     began = time.monotonic()
     try:
-        model = LlamaModel(path, context=context, slots=slots, threads=threads)
+        model = open_model(path, slots=slots, **how)
         prompt_tps, generation_tps = _trial(model)
     except (LlamaError, OSError, ImportError) as error:
         line.send(frames.frame(frames.BROKEN, str(error)))

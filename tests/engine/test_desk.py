@@ -31,7 +31,7 @@ class Model(EmulatedEngine):
 def lodger(name: str, size_gb: int) -> Lodger:
     record = ModelRecord(name, "llamacpp", (f"{name}.gguf",), fingerprint=name)
     need = Footprint(size_gb * GB, 0, 0, 0)
-    return Lodger(record, need, 4, lambda: Model(EmulatedSpec(model=name)), is_wanted=True)
+    return Lodger(record, need, 4, lambda _layers: Model(EmulatedSpec(model=name)), is_wanted=True)
 
 
 @pytest.fixture

@@ -8,15 +8,17 @@ import json
 import shutil
 import subprocess
 import sys
+from array import array
 from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 
 from meshd.core.ports import EngineError
+from meshd.engine.bundled import bundled_gguf
 from meshd.engine.mlx import MlxEngine
-from meshd.engine.supervisor import WorkerOptions
-from protocol.jobs import Finish, Job, Sampling, TextDelta
+from meshd.engine.supervisor import LlamaEngine, WorkerOptions
+from protocol.jobs import Finish, Job, Sampling, TextDelta, Vector
 from tests.engine.mlx_folder import mlx_folder, needs_mlx, small_mlx_folder
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120), needs_mlx]
@@ -39,6 +41,19 @@ async def engine():
     await made.start()
     yield made
     await made.close()
+
+
+async def vectors_of(engine, texts):
+    """The vectors of an embedding job, in order."""
+    job = Job("r", "embedding", "m", inputs=texts)
+    events = [event async for batch in engine.generate(job) for event in batch]
+    assert isinstance(events[-1], Finish), events[-1]
+    return [array("f", event.values) for event in events if isinstance(event, Vector)]
+
+
+def cosine(left, right):
+    """Of two vectors of length 1."""
+    return sum(a * b for a, b in zip(left, right, strict=True))
 
 
 async def deltas_of(engine, job):
@@ -65,13 +80,53 @@ async def test_smollm2_knows_the_capital_of_france(answer):
         await engine.close()
 
 
+@pytest.mark.slow
+async def test_its_vectors_are_those_of_llamacpp():
+    """The same weights and the same mean: one mesh may embed with either. Long texts too."""
+    folder = await asyncio.to_thread(mlx_folder)
+    options = WorkerOptions(context=512, slots=1, model_id="m")
+    texts = ("A cat sat on the mat.", "word " * 300)
+    made = []
+    for engine in (MlxEngine(folder, options), LlamaEngine(bundled_gguf(), options)):
+        try:
+            await engine.start()
+            made.append(await vectors_of(engine, texts))
+        finally:
+            await engine.close()
+    assert [len(each) for each in made[0]] == [576, 576]
+    for ours, theirs in zip(*made, strict=True):
+        assert cosine(ours, theirs) > 0.98
+
+
+async def test_texts_become_vectors(engine):
+    """One for each, of length 1, the same for the same text however long it is."""
+    long = "water " * 200
+    one, two, again, same = await vectors_of(engine, ("sea", long, "sea", long))
+    assert cosine(one, one) == pytest.approx(1.0, abs=1e-5)
+    assert cosine(one, again) > 0.9999
+    assert cosine(two, same) > 0.9999
+    assert cosine(one, two) < 0.999
+
+
+async def test_embeddings_and_streams_run_side_by_side(engine, answer):
+    """Neither waits for the other to be done, and leaving one leaves the other be."""
+    left = engine.generate(replace(TEXT, kind="embedding", prompt=None, inputs=("sea",) * 50))
+    await anext(left)
+    talker = engine.generate(replace(TEXT, max_tokens=40, extras={"ignore_eos": True}))
+    await anext(talker)
+    assert len(await vectors_of(engine, ("a", "b"))) == 2
+    await left.aclose()
+    assert await anext(talker)
+    await talker.aclose()
+
+
 async def test_the_record_says_what_the_folder_is(engine):
     """An alias names the same model."""
     (record,) = engine.models()
     assert (record.engine, record.quantisation, record.context_length) == ("mlx", "4bit", 256)
     assert record.aliases == ("SmolLM2-Stub-4bit",)
     assert record.fingerprint.startswith("mlx-")
-    assert record.capabilities == ("chat", "completion")
+    assert record.capabilities == ("chat", "completion", "embedding")
 
 
 async def test_the_next_turn_of_a_conversation_reads_only_what_is_new(engine, answer):
@@ -176,7 +231,8 @@ async def test_an_answer_keeps_to_its_schema(engine, answer):
         ({"prompt": ""}, "bad_request", "empty"),
         ({"prompt_tokens": (4096,)}, "bad_request", "token id"),
         ({"sampling": Sampling(logit_bias=((9999, 1.0),))}, "bad_request", "logit_bias"),
-        ({"kind": "embedding", "inputs": ("sea",)}, "unsupported", "embedding"),
+        ({"kind": "embedding", "inputs": ()}, "bad_request", "no input"),
+        ({"kind": "embedding", "inputs": ("water " * 400,)}, "context_length_exceeded", "256"),
     ],
 )
 async def test_what_cannot_be_done_is_said(engine, answer, change, code, said):

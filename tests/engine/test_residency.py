@@ -12,6 +12,7 @@ import pytest
 
 from meshd.core.ports import EngineError, HostReading
 from meshd.core.residency.footprint import Footprint
+from meshd.core.residency.offload import Card
 from meshd.engine import residency
 from meshd.engine.emulated import EmulatedEngine
 from meshd.engine.housing import Housing
@@ -35,12 +36,18 @@ class Desk:
         self.most_taken = 0
         self.broken: set[str] = set()
         self.pid_bytes: int | None = None
+        self.card_bytes = 0
+        self.on_card: dict[str, int] = {}
 
     def read(self) -> HostReading:
         return HostReading(10 * GB, 10 * GB - sum(self.taken.values()), self.pressure)
 
     def settled(self, _pid: int) -> int | None:
         return self.pid_bytes
+
+    def look_at_cards(self) -> tuple[Card, ...]:
+        free = self.card_bytes - sum(self.on_card.values())
+        return (Card("a card", self.card_bytes, free),) if self.card_bytes else ()
 
     def lodger(self, name: str, size_gb: float, *, wanted: bool = False, tps: float = 1e6):
         size = round(size_gb * GB)
@@ -49,7 +56,12 @@ class Desk:
         )
         spec = EmulatedSpec(name=name, model=name, prompt_tps=1e6, generation_tps=tps, tokens=4)
         return Lodger(
-            record, Footprint(size, 0, 0, 0), 4, lambda: Model(self, spec, size), is_wanted=wanted
+            record,
+            Footprint(size, 0, 0, 0),
+            4,
+            lambda layers: Model(self, spec, size, layers),
+            layers=9,
+            is_wanted=wanted,
         )
 
 
@@ -58,21 +70,26 @@ class Model(EmulatedEngine):
 
     worker_pid = 1
 
-    def __init__(self, desk: Desk, spec: EmulatedSpec, size: int) -> None:
+    def __init__(self, desk: Desk, spec: EmulatedSpec, size: int, layers: int) -> None:
+        """Of ten layers, head included, as many as are said lie on the desk's card."""
         super().__init__(spec)
-        self.desk, self.size, self.model = desk, size, spec.model
+        self.desk, self.model = desk, spec.model
+        self.on_card = size * max(0, layers) // 10
+        self.size = size - self.on_card
 
     async def start(self) -> None:
         if self.model in self.desk.broken:
             raise EngineError(f"{self.model} is corrupt")
         await asyncio.sleep(0)
         self.desk.taken[self.model] = self.size
+        self.desk.on_card[self.model] = self.on_card
         self.desk.most_taken = max(self.desk.most_taken, sum(self.desk.taken.values()))
         await super().start()
 
     async def close(self) -> None:
         await super().close()
         self.desk.taken.pop(self.model, None)
+        self.desk.on_card.pop(self.model, None)
 
     def cached_prefixes(self, model_id: str) -> bytes:
         return model_id.encode()
@@ -90,7 +107,7 @@ def housed(desk: Desk, tmp_path: Path):
 
     @asynccontextmanager
     async def opened(*lodgers: Lodger, **housing: float):
-        machine = Machine(desk.read, desk.settled)
+        machine = Machine(desk.read, desk.settled, desk.look_at_cards)
         engine = ResidentEngine(
             machine,
             Ledger(tmp_path),

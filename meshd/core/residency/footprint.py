@@ -16,8 +16,7 @@ Layers with a sliding window count with their full context, because llama.cpp al
 (`swa_full`). State-space layers have no KV heads; their state is a few megabytes and is covered by
 RUNTIME_BYTES. A file that does not say its shape is taken at its size and a half.
 
-Left out: memory of discrete GPUs. What is counted is the machine's own, which is what swaps, and is
-the only one on unified-memory machines.
+What of this lies on a graphics card with memory of its own, `offload` says.
 """
 
 from __future__ import annotations

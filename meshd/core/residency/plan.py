@@ -29,6 +29,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from meshd.core.residency.footprint import Footprint, gigabytes
+from meshd.core.residency.offload import Card, Split, plan_offload
+from meshd.core.residency.residents import Resident, coldest_first, needed
 
 RESERVE_RATIO = 0.10
 """Of the machine's memory, kept for its owner's programs when nothing else is said."""
@@ -62,29 +64,10 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
-    """One model in memory, or on its way in."""
-
-    model_id: str
-    total_bytes: int
-    last_used_s: float
-    """On the clock of `now`."""
-    busy: bool = False
-    """It loads, or jobs run or wait in it."""
-    pinned: bool = False
-    kept: bool = False
-    """Keep-alive does not apply: the owner named it at the start."""
-
-    @property
-    def may_go(self) -> bool:
-        """It can be evicted without anybody noticing but by a cold start."""
-        return not self.busy and not self.pinned
-
-
-@dataclass(frozen=True, slots=True)
 class Admitted:
-    """Load it, once these are gone; in this order."""
+    """Load it so, once these are gone; in this order."""
 
+    split: Split
     evict: tuple[str, ...] = ()
 
 
@@ -113,26 +96,32 @@ def plan_load(
     residents: Sequence[Resident],
     *,
     force: bool = False,
+    layers: int = 0,
+    cards: Sequence[Card] = (),
 ) -> Admitted | Refused:
-    """May a model that takes `need` be loaded beside `residents`, and what must go for it?"""
+    """May a model that takes `need` be loaded beside `residents`, and what must go for it? It has
+    so many `layers` (0: unknown) to be divided among `cards`."""
+    split, off_cards = plan_offload(need, layers, cards, residents)
     if room.total_bytes <= 0:
-        return Admitted()
+        return Admitted(split, off_cards)
     leaving: list[Resident] = []
-    missing = need.total_bytes - room.free_bytes
-    for resident in sorted((each for each in residents if each.may_go), key=_coldness):
+    missing = split.host.total_bytes - room.free_bytes
+    missing -= sum(each.total_bytes for each in residents if each.model_id in off_cards)
+    for resident in coldest_first(each for each in residents if each.model_id not in off_cards):
         if missing <= 0:
             break
         leaving.append(resident)
         missing -= resident.total_bytes
     if missing > 0 and not force:
-        return _refusal(model_id, need, room, residents, missing)
-    return Admitted(tuple(each.model_id for each in _needed(leaving, -missing)))
+        return _refusal(model_id, split.host, room, residents, missing)
+    also = needed(leaving, -missing, lambda each: each.total_bytes)
+    return Admitted(split, (*off_cards, *(each.model_id for each in also)))
 
 
 def plan_shed(residents: Sequence[Resident]) -> str | None:
     """The model to give up while pressure is critical; None when none may go."""
-    idle = [each for each in residents if each.may_go]
-    return min(idle, key=_coldness).model_id if idle else None
+    idle = coldest_first(residents)
+    return idle[0].model_id if idle else None
 
 
 def plan_expiry(
@@ -144,20 +133,6 @@ def plan_expiry(
         for each in residents
         if each.may_go and not each.kept and now - each.last_used_s >= keep_alive_s
     ]
-
-
-def _coldness(resident: Resident) -> float:
-    return resident.last_used_s
-
-
-def _needed(leaving: Sequence[Resident], spare: int) -> list[Resident]:
-    """Without those, warmest first, that `spare` bytes more than needed allow to stay."""
-    staying = set()
-    for resident in reversed(leaving):
-        if resident.total_bytes <= spare:
-            spare -= resident.total_bytes
-            staying.add(resident.model_id)
-    return [each for each in leaving if each.model_id not in staying]
 
 
 def _refusal(
