@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+KIND ?= vulkan
 UV_VERSION := 0.13.9
 
 UV := .tools/bin/uv
@@ -22,7 +23,7 @@ export UV_NO_PROGRESS := 1
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt sim bench vectors docs demo netns clients clean
+.PHONY: help run gpu test check fmt sim bench vectors docs demo netns clients clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
@@ -30,6 +31,23 @@ help:  ## list the targets
 
 run: $(BUILT)  ## start a node with a real model on 127.0.0.1:8787 (ARGS="--peer HOST:PORT ..." for more)
 	@exec $(BIN)/meshd run --engine llamacpp:bundled $(ARGS)
+
+# `make run` compiles llama.cpp for processors (and for Metal on a Mac), which needs no driver.
+gpu: $(BUILT)  ## compile llama.cpp for a graphics card (KIND=vulkan serves all makers; or cuda, hip)
+	@case "$(KIND)" in \
+		vulkan) tool=glslc; part=GGML_VULKAN; from="Debian, Ubuntu: glslc libvulkan-dev spirv-headers";; \
+		cuda) tool=nvcc; part=GGML_CUDA; from="NVIDIA's CUDA toolkit";; \
+		hip) tool=hipcc; part=GGML_HIP; from="AMD's ROCm";; \
+		*) echo "make gpu: KIND is vulkan, cuda or hip" >&2; exit 2;; \
+	esac; \
+	command -v $$tool >/dev/null 2>&1 || { \
+		echo "make gpu: $$tool was not found; KIND=$(KIND) needs it ($$from)" >&2; exit 1; }; \
+	echo "llama.cpp is compiled for $(KIND). Once; ten minutes and more on a small machine."; \
+	locked=$$($(BIN)/python -c "from importlib.metadata import version; print(version('llama-cpp-python'))"); \
+	CMAKE_ARGS="$$CMAKE_ARGS -D$$part=ON" $(UV) pip install --python $(BIN)/python --no-deps --no-cache \
+		--no-binary llama-cpp-python --reinstall-package llama-cpp-python llama-cpp-python==$$locked
+	@echo "Cards with memory of their own that llama.cpp sees (name, bytes, bytes free):"
+	@$(BIN)/python -m meshd.engine.cards
 
 test: $(TESTED)  ## run every test, in two workers (ARGS="tests/ctl -x" for some)
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

@@ -14,6 +14,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,19 @@ CARDS_MAX = 16
 DISCRETE = 1
 """GGML_BACKEND_DEVICE_TYPE_GPU: memory of its own. What shares the machine's is another type."""
 
+CARD_DEVICES = ("nvidia[0-9]", "kfd")
+"""Of /dev: NVIDIA's cards, and what AMD's compute driver makes."""
+
 PROCESSOR_PARTS = frozenset({"base", "cpu", "blas"})
 """Of ggml: libraries that compute on processors."""
 
 
 def read_cards() -> Sequence[Card]:
     """What a model may be divided among now. Blocks for up to ASK_TIMEOUT_S; never raises."""
-    return cards_of(_ask) if backends(_library_folder()) else ()
+    if backends(_library_folder()):
+        return cards_of(_ask)
+    _say_unused(Path("/dev"))
+    return ()
 
 
 def backends(folder: Path | None) -> tuple[str, ...]:
@@ -52,6 +59,23 @@ def installed_backends() -> tuple[str, ...] | None:
     """Those of the installed llama.cpp; None where it is not installed."""
     folder = _library_folder()
     return backends(folder) if folder is not None else None
+
+
+def unused(devices: Path) -> str:
+    """A card that Linux has a driver for, and that nobody uses; empty when there is none."""
+    found = [file for name in CARD_DEVICES for file in sorted(devices.glob(name))]
+    return str(found[0]) if found else ""
+
+
+@cache
+def _say_unused(devices: Path) -> None:
+    """Once in a daemon's life."""
+    if device := unused(devices):
+        LOG.warning(
+            "this machine has a graphics card (%s), and llama.cpp was compiled for processors "
+            "alone: `make gpu` compiles it for cards",
+            device,
+        )
 
 
 def _library_folder() -> Path | None:

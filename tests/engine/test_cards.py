@@ -11,7 +11,7 @@ import pytest
 
 from meshd.core.residency.offload import Card
 from meshd.engine import cards
-from meshd.engine.cards import backends, cards_of, installed_backends, read_cards
+from meshd.engine.cards import backends, cards_of, installed_backends, read_cards, unused
 
 pytest.importorskip("llama_cpp")
 
@@ -41,6 +41,20 @@ def test_a_build_for_processors_is_not_asked(monkeypatch: pytest.MonkeyPatch) ->
         pytest.skip("this llama.cpp was built for more than processors")
     monkeypatch.setattr(cards, "_ask", lambda: pytest.fail("it was asked"))
     assert read_cards() == ()
+
+
+def test_a_card_that_lies_idle_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And how to use it."""
+    assert unused(tmp_path) == ""
+    (tmp_path / "nvidiactl").touch()
+    assert unused(tmp_path) == ""
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(cards, "_library_folder", lambda: tmp_path)
+    monkeypatch.setattr(cards, "Path", lambda _dev: tmp_path)
+    assert read_cards() == read_cards() == ()
+    assert caplog.text.count("`make gpu`") == 1
 
 
 def test_the_process_that_is_asked_answers() -> None:
