@@ -92,7 +92,8 @@ clean:  ## remove caches and reports; keeps .venv, whose llama.cpp took minutes 
 # The environment. $(BUILT) is newer than what it was made from, so a second run asks nothing.
 
 $(BUILT): uv.lock pyproject.toml $(UV)
-	@if [ ! -d "$$(echo $(VENV)/lib/python3*/site-packages/llama_cpp)" ]; then \
+	@if $(UV) sync --locked --inexact --no-dev --extra llama --dry-run 2>&1 | \
+			grep -q '^ *+ llama-cpp-python'; then \
 		command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 || \
 			command -v clang++ >/dev/null 2>&1 || { \
 			echo "make: llama.cpp needs a C++ compiler and none was found." >&2; \
