@@ -42,6 +42,10 @@ gpu: $(BUILT)  ## compile llama.cpp for a graphics card (KIND=vulkan serves all 
 	esac; \
 	command -v $$tool >/dev/null 2>&1 || { \
 		echo "make gpu: $$tool was not found; KIND=$(KIND) needs it ($$from)" >&2; exit 1; }; \
+	if [ "$(KIND)" = vulkan ] && ! printf '%s\n' '#include <vulkan/vulkan.h>' '#ifndef VK_EXT_layer_settings' \
+			'#error old' '#endif' | c++ -E -x c++ - >/dev/null 2>&1; then \
+		echo "make gpu: Vulkan's headers were not found or are older than 1.3.272 (Debian 13 and" >&2; \
+		echo "  Ubuntu 24.04 have newer ones, elsewhere the Vulkan SDK does)" >&2; exit 1; fi; \
 	echo "llama.cpp is compiled for $(KIND). Once; ten minutes and more on a small machine."; \
 	locked=$$($(BIN)/python -c "from importlib.metadata import version; print(version('llama-cpp-python'))"); \
 	CMAKE_ARGS="$$CMAKE_ARGS -D$$part=ON" $(UV) pip install --python $(BIN)/python --no-deps --no-cache \

@@ -3,7 +3,7 @@
 Which cards there are and what is free on them only llama.cpp can say for all makers alike, and
 asking it brings a driver into the process that asks. So a process of its own is asked, each time a
 model is to be loaded: `python -m meshd.engine.cards` prints one JSON line for each card. A
-llama.cpp that was built for processors alone is never asked: its folder shows what it can do.
+llama.cpp that was built for no card is never asked: its folder shows what it can do.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ DISCRETE = 1
 CARD_DEVICES = ("nvidia[0-9]", "kfd")
 """Of /dev: NVIDIA's cards, and what AMD's compute driver makes."""
 
-PROCESSOR_PARTS = frozenset({"base", "cpu", "blas"})
-"""Of ggml: libraries that compute on processors."""
+CARDLESS_PARTS = frozenset({"base", "cpu", "blas", "metal"})
+"""Of ggml: libraries that compute in the machine's own memory. Metal calls its chip a card, which
+on Apple Silicon it is not."""
 
 
 def read_cards() -> Sequence[Card]:
@@ -48,11 +49,11 @@ def read_cards() -> Sequence[Card]:
 
 
 def backends(folder: Path | None) -> tuple[str, ...]:
-    """What this llama.cpp computes on beside processors: `cuda`, `vulkan`, `metal` ..."""
+    """What this llama.cpp can put onto cards with: `cuda`, `vulkan`, `hip` ..."""
     if folder is None or not folder.is_dir():
         return ()
     parts = {file.name.partition(".")[0].partition("-")[2] for file in folder.glob("libggml-*")}
-    return tuple(sorted(parts - PROCESSOR_PARTS))
+    return tuple(sorted(parts - CARDLESS_PARTS))
 
 
 def installed_backends() -> tuple[str, ...] | None:

@@ -24,21 +24,26 @@ def library(folder: Path, *names: str) -> Path:
 
 
 def test_the_folder_of_a_build_shows_what_it_computes_on(tmp_path: Path) -> None:
-    """On each system's names of libraries."""
-    plain = ("libggml.so", "libggml-base.so.0", "libggml-cpu.so.0.25.3", "libllama.so")
+    """Names of libraries; a Mac's chip shares the machine's memory and is no card."""
+    plain = (
+        "libggml.so",
+        "libggml-base.so.0",
+        "libggml-cpu.so.0.25.3",
+        "libllama.so",
+        "libggml-metal.dylib",
+    )
     assert backends(library(tmp_path, *plain)) == ()
     assert backends(library(tmp_path, "libggml-vulkan.so", "libggml-cuda.so.0")) == (
         "cuda",
         "vulkan",
     )
-    assert backends(library(tmp_path, "libggml-metal.dylib"))[1] == "metal"
     assert backends(tmp_path / "nowhere") == ()
 
 
-def test_a_build_for_processors_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_for_no_card_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is installed for these tests: no process is started for it."""
     if installed_backends():
-        pytest.skip("this llama.cpp was built for more than processors")
+        pytest.skip("this llama.cpp was built for cards")
     monkeypatch.setattr(cards, "_ask", lambda: pytest.fail("it was asked"))
     assert read_cards() == ()
 
@@ -60,7 +65,7 @@ def test_a_card_that_lies_idle_is_said_once(
 def test_the_process_that_is_asked_answers() -> None:
     """Without a card: nothing, and no trouble."""
     if installed_backends():
-        pytest.skip("this llama.cpp was built for more than processors")
+        pytest.skip("this llama.cpp was built for cards")
     done = subprocess.run(
         [sys.executable, "-m", "meshd.engine.cards"], capture_output=True, check=True, timeout=60
     )
