@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -73,6 +74,16 @@ class Line:
                 return
             self.received.put(frames.read_frame(bytes(buffer[head:end])))
             del buffer[:end]
+
+
+@contextlib.contextmanager
+def at_work(line: Line) -> Iterator[None]:
+    """A pass is at hand: the beats say for how long."""
+    line.busy_since = time.monotonic()
+    try:
+        yield
+    finally:
+        line.busy_since = 0.0
 
 
 def open_line() -> Line:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from meshd.engine import frames
 from meshd.engine.failures import failure_of
 from meshd.engine.intake import open_turn
-from meshd.engine.line import Line, open_line
+from meshd.engine.line import Line, at_work, open_line
 from meshd.engine.mlx_head import PASS_TOKENS
 from meshd.engine.tool_calls import form_of
 from meshd.engine.turn import Turn
@@ -130,11 +130,8 @@ class Worker:
 
     def _embed(self) -> None:
         """One piece of the embedding job that came first."""
-        self._line.busy_since = time.monotonic()
-        try:
+        with at_work(self._line):
             key, events = self._embeddings.step()
-        finally:
-            self._line.busy_since = 0.0
         if events:
             self._out.append((key, events))
 
@@ -169,14 +166,12 @@ class Worker:
             self._batch.stop(sequence)
 
     def _advance(self) -> None:
-        self._line.busy_since = time.monotonic()
         try:
-            chosen = self._batch.step()
+            with at_work(self._line):
+                chosen = self._batch.step()
         except (RuntimeError, ValueError) as error:
             self._abandon(str(error))
             return
-        finally:
-            self._line.busy_since = 0.0
         now = time.monotonic()
         for sequence, token in chosen:
             self._tell(sequence, token, now)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from meshd.engine import frames
 from meshd.engine.failures import failure_of
 from meshd.engine.intake import open_turn
-from meshd.engine.line import Line, open_line
+from meshd.engine.line import Line, at_work, open_line
 from meshd.engine.scheduler import Placement, Row, Scheduler
 from meshd.engine.tool_calls import form_of
 from meshd.engine.turn import Turn
@@ -120,11 +120,8 @@ class Worker:
 
     def _embed(self) -> None:
         """One piece of the embedding job that came first."""
-        self._line.busy_since = time.monotonic()
-        try:
+        with at_work(self._line):
             key, events = self._embeddings.step()
-        finally:
-            self._line.busy_since = 0.0
         if events:
             self._out.append((key, events))
 
@@ -156,14 +153,12 @@ class Worker:
         from meshd.engine.llamacpp import LlamaError
 
         line, model, scheduler = self._line, self._model, self._scheduler
-        line.busy_since = time.monotonic()
         try:
-            outputs = iter(model.run(rows))
+            with at_work(line):
+                outputs = iter(model.run(rows))
         except LlamaError as error:
             self._abandon(str(error))
             return
-        finally:
-            line.busy_since = 0.0
         scheduler.ran(rows)
         for row in rows:
             if not row.wants_output:

@@ -99,3 +99,29 @@ def test_a_driver_that_hangs_or_dies_means_no_cards() -> None:
         raise subprocess.CalledProcessError(-11, "cards")
 
     assert cards_of(hangs) == cards_of(dies) == ()
+
+
+def test_a_load_that_does_not_fit_is_tried_with_half_the_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Down to none; what is wrong without a card too is the owner's to read."""
+    from meshd.engine import llamacpp
+
+    tried: list[int] = []
+    fits = 0
+
+    def load(_path: Path, *, layers: int, **_how: int) -> str:
+        tried.append(layers)
+        if layers > fits:
+            raise llamacpp.LlamaError("no memory")
+        return "a model"
+
+    monkeypatch.setattr(llamacpp, "LlamaModel", load)
+    how = {"context": 0, "slots": 1, "threads": 0}
+    assert llamacpp.open_model(Path("m"), layers=33, **how) == "a model"
+    assert tried == [33, 16, 8, 4, 2, 1, 0]
+    tried.clear()
+    fits = -2
+    with pytest.raises(llamacpp.LlamaError):
+        llamacpp.open_model(Path("m"), layers=llamacpp.ALL_LAYERS, **how)
+    assert tried == [llamacpp.ALL_LAYERS]

@@ -28,10 +28,11 @@ ALL_LAYERS = -1
 """llama.cpp's own word, for whatever chip there is."""
 
 CARD_RESERVE_BYTES = 768 * 1024**2
-"""Left free on each card: a desktop draws with it, a driver keeps 300 to 500 MB for a process."""
+"""Left free on each card, for a desktop that draws with it and for what a driver keeps of its own
+in each process. An estimate: no real card was at hand."""
 
 HOST_BYTES = 256 * 1024**2
-"""What a driver takes of the machine's memory in a process that uses a card."""
+"""What a driver takes of the machine's memory in a process that uses a card. An estimate too."""
 
 
 @dataclass(frozen=True, slots=True)
