@@ -26,7 +26,7 @@ from benchmarks.machine import cpu_s, describe, rss_mb
 from benchmarks.measure import say
 from benchmarks.servers import Server, StartError
 from meshd.engine.bundled import bundled_gguf
-from meshd.engine.child import ENVIRONMENT
+from meshd.engine.openmp import settings
 from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta
 
@@ -150,8 +150,12 @@ async def _paired(
 ) -> dict[str, Any]:
     ours, theirs = [], []
     for round_ in range(rounds + 1):
+        peers = 0.0
+        if rival and round_ % 2:  # whoever comes first meets another machine than who comes second
+            peers = await rival_tps(rival, streams, tokens, round_)
         mine = await ours_tps(engine, streams, tokens, round_)
-        peers = await rival_tps(rival, streams, tokens, round_) if rival else 0.0
+        if rival and not round_ % 2:
+            peers = await rival_tps(rival, streams, tokens, round_)
         if round_:  # the first warms up
             ours.append(mine)
             theirs.append(peers)
@@ -205,7 +209,7 @@ def python_share(threads: int) -> float:
             check=True,
             capture_output=True,
             text=True,
-            env={**ENVIRONMENT, **os.environ},
+            env={**settings(bound=True), **os.environ},
         )
         shares.append(float(done.stdout))
     return round(statistics.median(shares), 4)

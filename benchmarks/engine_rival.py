@@ -1,17 +1,17 @@
 """A real llama-server beside our engine: the one inside xllamacpp, run by `.peers/bin/python`.
 
-It is asked for whole answers, not streams, so that no client's reading is counted against it.
+Both are asked for streams, as people read them. What this one sends is only counted, so that a
+client's parsing is not held against it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from benchmarks import servers
 from benchmarks.servers import Server
@@ -20,6 +20,10 @@ PEER_PYTHON = Path(".peers/bin/python")
 
 ANSWER_LIMIT_S = 300.0
 """For one answer: a minute's work on two cores that others use as well."""
+
+
+PREDICTED = re.compile(rb'"tokens_predicted":(\d+)')
+"""How many tokens an event of the stream says there were."""
 
 
 class RivalError(Exception):
@@ -62,31 +66,35 @@ def llama_server(
 
 
 async def complete(port: int, prompt: str, tokens: int) -> int:
-    """A greedy completion of exactly `tokens` tokens; how many there were."""
+    """A greedy completion of exactly `tokens` tokens; how many there were. Raises RivalError."""
     body = {
         "prompt": prompt,
         "n_predict": tokens,
         "ignore_eos": True,
         "temperature": 0.0,
         "cache_prompt": False,
+        "stream": True,
     }
-    answer = await asyncio.to_thread(_post, port, body)
-    predicted: int = answer["tokens_predicted"]
-    return predicted
-
-
-def _post(port: int, body: dict[str, Any]) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_LIMIT_S)
     try:
-        connection.request(
-            "POST", "/completion", json.dumps(body), {"content-type": "application/json"}
-        )
-        response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read())
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            answer = await _post(port, json.dumps(body).encode())
     except TimeoutError:
         raise RivalError(f"llama-server took more than {ANSWER_LIMIT_S:.0f} s") from None
+    counts = PREDICTED.findall(answer)
+    if not counts:
+        raise RivalError(f"llama-server answered {answer[:400]!r}")
+    return int(counts[-1])
+
+
+async def _post(port: int, body: bytes) -> bytes:
+    """All bytes of the answer, read as they come."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = (
+        "POST /completion HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    try:
+        writer.write(head.encode() + body)
+        return await reader.read()
     finally:
-        connection.close()
-    if response.status != 200:
-        raise RivalError(f"llama-server answered {response.status}: {answer}")
-    return answer
+        writer.close()

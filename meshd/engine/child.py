@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import platform
 import signal
 import socket
 import sys
@@ -56,19 +54,6 @@ STOP_WAIT_S = 5.0
 
 BUFFER_BYTES = 4 * 1024 * 1024
 """What may lie unread or unwritten before the other side waits."""
-
-SPINS = 1_000 if platform.machine() in {"x86_64", "AMD64"} else 3_000
-"""How often llama.cpp's threads look at a barrier before they sleep: for some ten microseconds,
-what the others usually take to arrive. An x86 processor rests at each look, an ARM core does not
-(its number is a guess).
-
-The default, a millisecond, wastes a core whenever another program wants one too, and llama.cpp's
-own threads, which never sleep there, stop almost dead. Tokens/s on two cores, one stream, quiet and
-beside one busy program, by looks: 10,000: 85 and 5; 3,000: 80 and 12; 1,000: 84 and 24; 300: 69 and
-38; 0: 33 and 46."""
-
-ENVIRONMENT = {"GOMP_SPINCOUNT": str(SPINS)}
-"""Of the process. The owner's own setting wins."""
 
 Receive = Callable[[list[Any]], None]
 
@@ -112,7 +97,6 @@ class WorkerProcess:
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                env=ENVIRONMENT | os.environ,
                 start_new_session=True,
             )
             theirs.close()

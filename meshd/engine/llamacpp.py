@@ -69,8 +69,8 @@ class LlamaModel:
     def __init__(
         self, path: Path, *, context: int, slots: int, threads: int, layers: int = ALL_LAYERS
     ) -> None:
-        """`context` is in tokens per sequence; 0 chooses, as does `threads` 0. `layers` go to
-        graphics cards. Raises LlamaError."""
+        """`context` is in tokens per sequence; 0 chooses. `layers` go to graphics cards. Raises
+        LlamaError."""
         self._errors: deque[str] = deque(maxlen=ERRORS_MAX)
         self._log_callback = llama.llama_log_callback(self._keep_log)
         llama.llama_log_set(self._log_callback, ctypes.c_void_p())
@@ -84,7 +84,7 @@ class LlamaModel:
         self.vocabulary_size = int(llama.llama_vocab_n_tokens(self._vocab))
         own = int(llama.llama_model_n_ctx_train(self._model))
         self.context_length = context or min(own, CONTEXT_DEFAULT_TOKENS)
-        self._threads = threads or physical_cores()
+        self._threads = threads
         self._context = self._open_context(slots, self._threads)
         self._memory = llama.llama_get_memory(self._context)
         self._batch = llama.llama_batch_init(BATCH_MAX_TOKENS, 0, 1)
@@ -363,19 +363,6 @@ def render_chat(template: bytes, turns: Sequence[tuple[bytes, bytes]]) -> str | 
         buffer = ctypes.create_string_buffer(size)
         size = llama.llama_chat_apply_template(template, chat, len(turns), True, buffer, size)
     return buffer.raw[:size].decode("utf-8", "replace") if size >= 0 else None
-
-
-def physical_cores() -> int:
-    """Cores this process may use, hyperthreads counted once where the system says which are."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    cores = set()
-    for cpu in usable:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text())
-        except OSError:
-            cores.add(str(cpu))
-    return len(cores) or os.cpu_count() or 1
 
 
 def _default(value: Any, otherwise: Any) -> Any:

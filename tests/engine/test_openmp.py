@@ -1,0 +1,94 @@
+"""Claims of meshd.engine.openmp: where the threads of a model may run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from meshd.engine import openmp
+from meshd.engine.bundled import bundled_gguf
+from meshd.engine.supervisor import LlamaEngine, WorkerOptions
+
+BINDING = {"OMP_PROC_BIND", "OMP_PLACES"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """An environment of its own, without OpenMP's variables."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    own.pop("GOMP_SPINCOUNT", None)
+    monkeypatch.setattr(os, "environ", own)
+    return own
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """`machine(cores, backends)`: what there is to compute with."""
+
+    def have(cores, *backends):
+        monkeypatch.setattr(openmp, "physical_cores", lambda: cores)
+        monkeypatch.setattr(openmp, "installed_backends", lambda: backends)
+
+    return have
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_threads_that_fill_the_machine_have_a_core_each(environment, machine, threads):
+    """Then none has to wait for one that waits for its core."""
+    machine(4)
+    assert openmp.prepare(threads, layers=-1) == 4
+    assert environment.keys() >= BINDING
+
+
+@pytest.mark.parametrize("threads", [1, 3, 8])
+def test_other_numbers_are_left_to_the_system(environment, machine, threads):
+    """Two models of two threads each would meet on the same two of four cores."""
+    machine(4)
+    assert openmp.prepare(threads, layers=-1) == threads
+    assert not environment.keys() & BINDING
+
+
+def test_a_driver_of_cards_is_not_held_to_one_core(environment, machine):
+    """Its threads inherit what the thread that loads it may use."""
+    machine(4, "vulkan")
+    openmp.prepare(0, layers=12)
+    assert not environment.keys() & BINDING
+
+
+def test_a_model_that_stays_off_the_cards_is_bound(environment, machine):
+    """No driver is loaded for it."""
+    machine(4, "vulkan")
+    openmp.prepare(0, layers=0)
+    assert environment.keys() >= BINDING
+
+
+def test_the_owners_settings_win(environment, machine):
+    """Whoever sets OpenMP's variables knows the machine better."""
+    machine(4)
+    environment["GOMP_SPINCOUNT"] = "7"
+    environment["OMP_PROC_BIND"] = "false"
+    openmp.prepare(0, layers=-1)
+    assert (environment["GOMP_SPINCOUNT"], environment["OMP_PROC_BIND"]) == ("7", "false")
+
+
+def affinities(pid):
+    """The cores that each thread of a process may run on."""
+    tasks = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    return {frozenset(os.sched_getaffinity(task)) for task in tasks}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds threads")
+@pytest.mark.skipif(openmp.physical_cores() < 2, reason="one core has nothing to divide")
+async def test_a_loaded_model_has_a_thread_on_each_core():
+    """And one that may run anywhere: the one that speaks with the daemon."""
+    everywhere = frozenset(os.sched_getaffinity(0))
+    engine = LlamaEngine(bundled_gguf(), WorkerOptions(context=128, slots=1, model_id="m"))
+    await engine.start()
+    try:
+        found = affinities(engine.worker_pid)
+    finally:
+        await engine.close()
+    assert everywhere in found
+    assert len(found - {everywhere}) == openmp.physical_cores()
