@@ -20,7 +20,6 @@ import math
 import os
 import re
 import socket
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -172,6 +171,8 @@ def _read_text(file: Path) -> str:
 
 
 def _parse(text: str, file: Path) -> dict[str, object]:
+    import tomllib  # most nodes have no file
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

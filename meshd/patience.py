@@ -90,10 +90,11 @@ class Patience:
             self._task.cancel()
 
     def close(self) -> None:
-        """Disarm. Idempotent."""
+        """Disarm, and forget whom to ask. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._again = self._on_quiet = None
 
     def _hasten(self) -> None:
         """A timer that is due too late is set anew; one that is due early looks and goes on."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from meshd.cli import build_parser, main
+from meshd.cli import CERTIFICATES_VARIABLE, build_parser, main, no_certificates
 from meshd.options import OPTIONS
 
 
@@ -89,3 +90,14 @@ def test_main_returns_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     """Entry points hand it to sys.exit."""
     assert main(["version"]) == 0
     assert capsys.readouterr().out.startswith("meshd ")
+
+
+@pytest.mark.parametrize("own", [None, "/somewhere/certificates.pem"])
+def test_certificates_are_left_out_only_while_the_daemon_is_imported(monkeypatch, own) -> None:
+    """Servers that are asked over TLS are checked later, against all that the system trusts."""
+    monkeypatch.delenv(CERTIFICATES_VARIABLE, raising=False)
+    if own is not None:
+        monkeypatch.setenv(CERTIFICATES_VARIABLE, own)
+    with no_certificates():
+        assert ssl.create_default_context().cert_store_stats()["x509_ca"] == 0
+    assert os.environ.get(CERTIFICATES_VARIABLE) == own

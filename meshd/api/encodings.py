@@ -13,8 +13,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 
-import zstandard
-
 from meshd.api.errors import ApiError
 
 GZIP_WINDOW = 16 + zlib.MAX_WBITS
@@ -31,6 +29,10 @@ IDENTITY = "identity"
 
 class _TooLargeError(Exception):
     """There is more than the bound allows."""
+
+
+class _DamagedError(Exception):
+    """Not what it is said to be; the text says how."""
 
 
 def unpacked(body: bytes, encoding: str, most_bytes: int) -> bytes:
@@ -56,7 +58,7 @@ def unpacked(body: bytes, encoding: str, most_bytes: int) -> bytes:
             "pictures.",
             code="body_too_large",
         ) from None
-    except (zlib.error, zstandard.ZstdError, EOFError) as error:
+    except (zlib.error, _DamagedError, EOFError) as error:
         raise ApiError(
             400,
             f"The request body is not {name} as its content-encoding says: {error}.",
@@ -96,17 +98,22 @@ def _whole(unpacker: zlib._Decompress, body: bytes, most_bytes: int) -> bytes:
 
 def _zstd(body: bytes, most_bytes: int) -> bytes:
     """One frame. A size that it states is checked first and not believed afterwards."""
+    import zstandard  # hardly anybody sends it
+
     unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_MAX_BYTES)
-    stated = zstandard.get_frame_parameters(body).content_size
-    if stated != zstandard.CONTENTSIZE_UNKNOWN and stated > most_bytes:
-        raise _TooLargeError
     try:
-        return unpacker.decompress(body, max_output_size=most_bytes, allow_extra_data=False)
-    except zstandard.ZstdError:
-        with unpacker.stream_reader(body) as reader:
-            if len(reader.read(most_bytes + 1)) > most_bytes:
-                raise _TooLargeError from None
-        raise
+        stated = zstandard.get_frame_parameters(body).content_size
+        if stated != zstandard.CONTENTSIZE_UNKNOWN and stated > most_bytes:
+            raise _TooLargeError
+        try:
+            return unpacker.decompress(body, max_output_size=most_bytes, allow_extra_data=False)
+        except zstandard.ZstdError:
+            with unpacker.stream_reader(body) as reader:
+                if len(reader.read(most_bytes + 1)) > most_bytes:
+                    raise _TooLargeError from None
+            raise
+    except zstandard.ZstdError as error:
+        raise _DamagedError(str(error)) from None
 
 
 _KNOWN: dict[str, Callable[[bytes, int], bytes]] = {

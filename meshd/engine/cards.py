@@ -8,7 +8,6 @@ llama.cpp that was built for no card is never asked: its folder shows what it ca
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import subprocess
@@ -113,6 +112,8 @@ def _ask() -> str:
 
 def main() -> None:
     """Tell this process's cards."""
+    import ctypes
+
     from llama_cpp._ggml import libggml
 
     for name in ("get", "description"):

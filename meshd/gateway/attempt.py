@@ -127,6 +127,7 @@ class Attempt:
         self.patience.close()
         if self._pulse is not None:
             self._pulse.cancel()
+        self.on_doubt = self._again = None  # or it and its owner would wait for the collector
         attempts = means.open[self.node_id]
         attempts.discard(self)
         if not attempts:

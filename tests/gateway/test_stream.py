@@ -1,6 +1,7 @@
 """A stream outlives the machines that give it: no lost and no doubled word, one honest end."""
 
 import asyncio
+import gc
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from meshd.core.ports import RequestFailed
 from meshd.core.routing import deadlines
 from meshd.gateway import mesh, stream
+from meshd.gateway.attempt import Attempt
 from meshd.gateway.continuation import SEAMS_MAX
 from protocol.jobs import (
     Failure,
@@ -52,6 +54,22 @@ async def test_a_stream_goes_on_at_another_node_from_the_very_word(fault, ids):
     assert (head.node_name, head.attempts) == ("node1", 1)
     assert notes_of(events) == [f"continued on node2{'' if ids else ' from its text'}"]
     assert house.is_tidy
+
+
+async def test_an_answer_leaves_nothing_to_the_collector():
+    """What a request took is free when it is over: a busy daemon stays small, and never halts to
+    look for cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        house = Storytellers(node1=[(5, BROKEN)])
+        await house.read(LONG)
+        kept = [
+            thing for thing in gc.get_objects() if isinstance(thing, Attempt | stream.Answering)
+        ]
+    finally:
+        gc.enable()
+    assert kept == []
 
 
 async def test_the_next_node_is_given_the_ids_and_what_is_left_of_the_length():
