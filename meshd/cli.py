@@ -10,6 +10,7 @@ or the settings are wrong (one line names the key).
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -132,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"meshd: {error}\n")
         return USAGE_EXIT
+    gc.disable()  # nothing of what is imported goes away again; `run` turns it on
     with no_certificates():
         from meshd.daemon import run  # after the settings are known to be good
 

@@ -124,6 +124,7 @@ def _settle_garbage() -> None:
     """What is here now stays: the collector need not look at it again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(YOUNG_MAX, *gc.get_threshold()[1:])
 
 
