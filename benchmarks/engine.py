@@ -25,8 +25,8 @@ from benchmarks.engine_rival import RivalError, complete, llama_server
 from benchmarks.machine import cpu_s, describe, rss_mb
 from benchmarks.measure import say
 from benchmarks.servers import Server, StartError
+from meshd.engine import openmp
 from meshd.engine.bundled import bundled_gguf
-from meshd.engine.openmp import settings
 from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta
 
@@ -209,7 +209,7 @@ def python_share(threads: int) -> float:
             check=True,
             capture_output=True,
             text=True,
-            env={**settings(bound=True), **os.environ},
+            env={**openmp.settings(bound=True), **os.environ},
         )
         shares.append(float(done.stdout))
     return round(statistics.median(shares), 4)

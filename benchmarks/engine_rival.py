@@ -21,7 +21,6 @@ PEER_PYTHON = Path(".peers/bin/python")
 ANSWER_LIMIT_S = 300.0
 """For one answer: a minute's work on two cores that others use as well."""
 
-
 PREDICTED = re.compile(rb'"tokens_predicted":(\d+)')
 """How many tokens an event of the stream says there were."""
 

@@ -21,7 +21,8 @@ own speed changes by a tenth from minute to minute):
 
 Threads are left free when the owner wants another number than there are cores, for two such models
 could meet on the same ones; and when layers go to graphics cards, whose drivers start threads that
-would inherit the one core of the thread that loads them.
+would inherit the one core of the thread that loads them. All of this was measured on x86; an ARM
+core looks faster and does not rest between two looks.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ import os
 from pathlib import Path
 
 from meshd.engine.cards import installed_backends
+
+PLACING = frozenset({"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"})
+"""Variables that say where threads go: an owner who sets one decides that alone."""
 
 SPINS_BOUND = 30_000
 """Looks of a thread with a core of its own: a few hundred microseconds, so that it is awake for the
@@ -60,7 +64,8 @@ def prepare(threads: int, layers: int) -> int:
     cores = physical_cores()
     threads = threads or cores
     on_cards = layers != 0 and bool(installed_backends())
-    for name, value in settings(bound=threads == cores and not on_cards).items():
+    bound = threads == cores and not on_cards and not os.environ.keys() & PLACING
+    for name, value in settings(bound=bound).items():
         os.environ.setdefault(name, value)
     return threads
 

@@ -18,11 +18,10 @@ from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from meshd.engine import frames
+from meshd.engine import frames, openmp
 from meshd.engine.failures import failure_of
 from meshd.engine.intake import open_turn
 from meshd.engine.line import Line, at_work, open_line
-from meshd.engine.openmp import prepare
 from meshd.engine.scheduler import Placement, Row, Scheduler
 from meshd.engine.tool_calls import form_of
 from meshd.engine.turn import Turn
@@ -210,7 +209,8 @@ def main() -> None:
     """Serve the daemon at the other end of the socket that is this process's stdin."""
     line = open_line()
     _, path, context, slots, threads, layers = line.received.get()
-    how = {"context": context, "threads": prepare(threads, layers), "layers": layers}
+    threads = openmp.prepare(threads, layers)
+    how = {"context": context, "threads": threads, "layers": layers}
     worker = _load(line, Path(path), slots, how)
     if worker is not None:
         worker.run_for_ever()

@@ -9,6 +9,7 @@ import pytest
 
 from meshd.engine import openmp
 from meshd.engine.bundled import bundled_gguf
+from meshd.engine.cards import installed_backends
 from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 
 BINDING = {"OMP_PROC_BIND", "OMP_PLACES"}
@@ -17,8 +18,9 @@ BINDING = {"OMP_PROC_BIND", "OMP_PLACES"}
 @pytest.fixture
 def environment(monkeypatch):
     """An environment of its own, without OpenMP's variables."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
-    own.pop("GOMP_SPINCOUNT", None)
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))
+    }
     monkeypatch.setattr(os, "environ", own)
     return own
 
@@ -64,13 +66,22 @@ def test_a_model_that_stays_off_the_cards_is_bound(environment, machine):
     assert environment.keys() >= BINDING
 
 
-def test_the_owners_settings_win(environment, machine):
+def test_the_owners_number_of_looks_wins(environment, machine):
     """Whoever sets OpenMP's variables knows the machine better."""
     machine(4)
     environment["GOMP_SPINCOUNT"] = "7"
-    environment["OMP_PROC_BIND"] = "false"
     openmp.prepare(0, layers=-1)
-    assert (environment["GOMP_SPINCOUNT"], environment["OMP_PROC_BIND"]) == ("7", "false")
+    assert environment["GOMP_SPINCOUNT"] == "7"
+
+
+@pytest.mark.parametrize("variable", sorted(openmp.PLACING))
+def test_an_owner_who_places_threads_does_so_alone(environment, machine, variable):
+    """And they look no longer than such that may share a core."""
+    machine(4)
+    environment[variable] = "false"
+    openmp.prepare(0, layers=-1)
+    assert environment.keys() & openmp.PLACING == {variable}
+    assert environment["GOMP_SPINCOUNT"] == str(openmp.SPINS_FREE)
 
 
 def affinities(pid):
@@ -80,6 +91,7 @@ def affinities(pid):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds threads")
+@pytest.mark.skipif(bool(installed_backends()), reason="this llama.cpp was built for cards")
 @pytest.mark.skipif(openmp.physical_cores() < 2, reason="one core has nothing to divide")
 async def test_a_loaded_model_has_a_thread_on_each_core():
     """And one that may run anywhere: the one that speaks with the daemon."""
