@@ -21,7 +21,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from meshd.address import format_host_port
 from meshd.core.residency.plan import KEEP_ALIVE_S
 from meshd.core.routing.courtesy import QUEUE_WAIT_S, USUAL_SHARE
 from meshd.options import BY_KEY, FOR_EVER, OPTIONS, Option, node_name
+from protocol.frozen import frozen
 
 CONFIG_MAX_BYTES = 1024 * 1024
 """Longest config file read: a full one is about 2 KiB, so anything near this is another file."""
@@ -41,7 +42,7 @@ class ConfigError(Exception):
     """The settings cannot be used; the text is one line that names the key and the remedy."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """What `meshd run` was told, after flag > environment > file > default."""
 
@@ -78,7 +79,7 @@ class Settings:
 # The layers, weakest first
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layer:
     """One place settings come from: its values by key, and how it names a key to people."""
 

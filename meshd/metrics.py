@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from meshd.history import OUTCOMES, WHYS, Story
+from protocol.frozen import frozen
 from protocol.jobs import Finish
 from protocol.limits import MODELS_MAX
 from protocol.load import LoadRecord
@@ -36,7 +36,7 @@ STATES = ("done", "failed", "cancelled")
 OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Metric:
     """One declaration. `labels` are its label names, in order; `buckets` for histograms."""
 

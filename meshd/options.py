@@ -15,11 +15,11 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from meshd.address import PORT_MAX, format_host_port, parse_host_port
 from meshd.core.routing.courtesy import SHARES
+from protocol.frozen import frozen
 from protocol.limits import NAME_MAX_CHARS
 
 LOG_FORMATS = ("text", "json")
@@ -147,7 +147,7 @@ def _read_engines(value: object, base: Path) -> Values:
     return (_items(value, r"[;\n]+"),)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Option:
     """One setting. `fields` are the fields of Settings it fills, in the order `read` gives them."""
 

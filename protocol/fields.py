@@ -1,6 +1,6 @@
 """Records: what a message is made of, how it looks in msgpack, and how it may grow.
 
-A record is a frozen dataclass whose fields each carry a `Field` in their metadata. On the wire it
+A record is a `frozen` dataclass whose fields each carry a `Field` in their metadata. On the wire it
 is a msgpack array, positional, in order of declaration. Three rules make mixed versions work:
 
 - fields are only ever appended, and every appended field has a default;
@@ -10,7 +10,7 @@ is a msgpack array, positional, in order of declaration. Three rules make mixed 
 The same declaration drives the encoder and the decoder, so the two cannot drift apart. Each record
 class is compiled once, when it is declared, into a row of steps (name, decode, place in the
 object); the relay decodes tens of thousands of small records a second through those rows, which
-is why a decoded object is filled slot by slot instead of through the frozen class's constructor.
+is why a decoded object is filled slot by slot instead of through the class's constructor.
 
 Single values are in `scalars`, free-form ones in `freeform`; everything that declares a record
 imports all of them from here. Left out on purpose: maps keyed by field name (three times the
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 from protocol.errors import ProtocolError
 from protocol.freeform import Json, check_json
+from protocol.frozen import frozen
 from protocol.scalars import Bool, Bytes, Choice, Float, Hex, Int, Text, Tokens, wrong_type
 
 __all__ = [
@@ -227,12 +228,12 @@ _SHAPES: dict[type[Any], _Shape] = {}
 
 @dataclass_transform(frozen_default=True, field_specifiers=(wire,))
 def record(cls: type[R]) -> type[R]:
-    """Class decorator: a frozen, slotted dataclass whose wire form is its fields in order.
+    """Class decorator: a `frozen` dataclass whose wire form is its fields in order.
 
     At least one field; a default, which every field after the first with one has too, is a value
     that is never changed.
     """
-    made = dataclasses.dataclass(frozen=True, slots=True)(cls)
+    made = frozen(cls)
     declared = dataclasses.fields(made)  # type: ignore[arg-type]
     assert declared, cls
     assert all(f.default_factory is dataclasses.MISSING for f in declared), cls

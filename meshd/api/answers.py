@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from meshd.api.body import decode_object
@@ -30,6 +29,7 @@ from meshd.api.trust import answer_trust
 from meshd.api.work import answer_work
 from meshd.api.writing import INCOMPLETE
 from meshd.core.ports import Answer, Batch, EventStream, Gateway, RequestFailed, TrustDesk, WorkDesk
+from protocol.frozen import frozen
 from protocol.jobs import Failure
 
 _HEALTHY = Reply(b'{"status":"ok"}')
@@ -38,7 +38,7 @@ Expect = Callable[[Dialect[Any], Asked], object]
 """Told that a stream is asked for, before the wait for its first word begins."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stream:
     """An answer that has begun. Whoever holds it closes `events`."""
 

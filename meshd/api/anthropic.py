@@ -22,7 +22,6 @@ do it unasked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from meshd.api.anthropic_blocks import MessageReader
@@ -37,6 +36,7 @@ from meshd.api.tools import TOOLS_MAX
 from meshd.api.turns import left_out
 from meshd.core.routing.demand import prompt_tokens_of
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.jobs import Job
 
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
@@ -49,7 +49,7 @@ COUNTED = 1
 """`max_tokens` of a request that is only counted, where it is not given."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskedMessage(Asked):
     """A request, and what only concerns how its answer is printed."""
 
@@ -62,7 +62,7 @@ class AskedMessage(Asked):
     """More than one tool may be called."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Toolbox:
     tools: list[dict[str, Any]]
     choice: Any
@@ -70,7 +70,7 @@ class _Toolbox:
     left_out: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Thinking:
     wanted: bool | None = None
     """None where nothing is said."""

@@ -8,7 +8,6 @@ machines is refused by name: spoken answers, web search.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from meshd.api.body import check_free_form
@@ -25,10 +24,11 @@ from meshd.api.job import (
 )
 from meshd.api.messages import read_messages
 from meshd.api.tools import read_tools
+from protocol.frozen import frozen
 from protocol.jobs import Job
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskedChat(Asked):
     """A chat request, and what only concerns how it is printed."""
 

@@ -11,17 +11,17 @@ Usage counts a prompt once, however many answers it got, and every token that wa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from meshd.api.dialect import SseEncoder, notice
 from meshd.api.errors import from_failure
 from meshd.api.writing import INCOMPLETE
 from meshd.core.ports import Batch
+from protocol.frozen import frozen
 from protocol.jobs import Failure, Finish
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """A batch of choice number `index`, counted from 0."""
 

@@ -36,16 +36,16 @@ others leave `Asked.others` empty.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from meshd.api import sse
 from meshd.api.replies import Refuse, Reply
 from meshd.core.ports import AnswerHead, Batch, Note
+from protocol.frozen import frozen
 from protocol.jobs import Event, Failure, Job, Queued
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asker:
     """What is known of a request beside its body: all of it goes into the `Job`."""
 
@@ -60,7 +60,7 @@ class Asker:
     """Of the body, where somebody asks; JSON is read as JSON whatever it says."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """A request that has been read. A dialect that must remember more derives its own class."""
 
@@ -71,7 +71,7 @@ class Asked:
     """Header lines of the answer (each ending in CRLF), for what was changed in what was asked."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Opening:
     """What is known when an answer begins."""
 
@@ -133,7 +133,7 @@ NDJSON_LINES = "content-type: application/x-ndjson\r\ncache-control: no-cache\r\
 """Header lines of a stream of JSON objects, one to a line."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dialect(Generic[A]):
     """One way to ask and to be answered. All members are pure."""
 

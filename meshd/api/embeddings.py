@@ -13,7 +13,6 @@ import sys
 from array import array
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from meshd.api.body import check_free_form
@@ -31,6 +30,7 @@ from meshd.api.replies import refuse
 from meshd.api.writing import INCOMPLETE, encode
 from meshd.core.ports import Batch
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.jobs import Failure, Finish, Job, Vector
 
 INPUTS_MAX = 2_048
@@ -39,7 +39,7 @@ INPUTS_MAX = 2_048
 FORMATS = ("float", "base64")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskedVectors(Asked):
     """A request: what to compute, and how to print it."""
 

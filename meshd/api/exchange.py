@@ -73,11 +73,13 @@ class Exchange:
         limits: HttpLimits,
         request_id: str,
         *,
+        loop: asyncio.AbstractEventLoop,
         is_head: bool,
         modern: bool,
         keep: bool,
     ) -> None:
-        """`modern` clients take chunks (HTTP/1.1); `keep` says whether the connection may stay."""
+        """`modern` clients take chunks (HTTP/1.1); `keep` says whether the connection may stay.
+        `loop` is the running one, which the caller knows without asking the system."""
         self._wire = wire
         self._heads = heads
         self._limits = limits
@@ -88,7 +90,7 @@ class Exchange:
         """Whether the connection is of further use once the answer is written."""
         self.lines = f"x-request-id: {request_id}\r\n"
         """Header lines of every answer to this request."""
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._expected: tuple[Dialect[Any], Asked] | None = None
         self._encoder: EventEncoder | None = None

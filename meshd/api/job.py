@@ -16,7 +16,7 @@ which conversation this is; `service_tier` says whether it may wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -24,6 +24,7 @@ from meshd.api.dialect import Asker
 from meshd.api.errors import bad_type, bad_value, missing
 from meshd.api.fields import Fields, json_type
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.jobs import Job, Sampling
 
 TEMPERATURE_MAX = 2.0
@@ -78,7 +79,7 @@ OWN_FIELDS = frozenset(
 _GREEDY = Sampling()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Common:
     """What chat and completion share."""
 

@@ -27,13 +27,14 @@ import os
 import re
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from meshd.address import is_loopback
 from meshd.replacing import FOLDER_MODE, replace_file
 from meshd.rhythm import until_next
+from protocol.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class KeysError(Exception):
     """The keys cannot be read, or not be changed so; the text says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApiKey:
     """One entry. `sha256` is of the whole key, hexadecimal; `made` is a date for people."""
 

@@ -5,9 +5,8 @@ The defaults are what a node runs with; tests hand in smaller ones instead of wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from protocol import limits
+from protocol.frozen import frozen
 
 BODY_MAX_BYTES = limits.JOB_MAX_BYTES
 """One request body. What is larger could not cross the relay."""
@@ -19,7 +18,7 @@ BACKLOG = 512
 """Connections the kernel holds while the loop is busy."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HttpLimits:
     """How long, and how many."""
 

@@ -16,7 +16,6 @@ that Ollama does not have either: engines' own switches belong into `options`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -38,6 +37,7 @@ from meshd.api.ollama_options import (
 from meshd.api.ollama_turns import read_turns, user_turn
 from meshd.api.tools import read_tools
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.jobs import Job
 
 NEVER_CUT = ("truncate", "shift")
@@ -51,7 +51,7 @@ LOADING_TURN = ({"role": "user", "content": "Hi"},)
 """What a model is asked that is only to be loaded."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OllamaAsked(Asked):
     """A request, and whether it only asks for the model to be loaded."""
 

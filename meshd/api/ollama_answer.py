@@ -17,7 +17,6 @@ An error after the first byte is a line `{"error": "..."}`, which the official c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +26,7 @@ from meshd.api.dialect import Opening
 from meshd.api.errors import ApiError, from_failure
 from meshd.api.writing import INCOMPLETE, AnswerRoom, encode, quote
 from meshd.core.ports import Batch, Note
+from protocol.frozen import frozen
 from protocol.jobs import Event, Failure, Finish, ReasoningDelta, TextDelta, ToolCallDelta
 
 NANOSECONDS = 1_000_000_000
@@ -39,7 +39,7 @@ DONE_REASONS = {"stop": "stop", "length": "length", "tool_calls": "stop"}
 """Ollama's words for why an answer ended; others are passed on as they are."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Words:
     """Where one of the two verbs puts what a model says."""
 

@@ -11,7 +11,6 @@ import math
 import sys
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from meshd.api.body import check_free_form
@@ -25,6 +24,7 @@ from meshd.api.ollama_options import read_keep_alive, read_options, unused_lines
 from meshd.api.writing import INCOMPLETE, encode
 from meshd.core.ports import Batch
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.jobs import Failure, Finish, Job, Vector
 
 INPUTS_MAX = 2_048
@@ -34,7 +34,7 @@ LOADING_INPUT = ("Hi",)
 """What a model is given that is only to be loaded."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskedVectors(Asked):
     """A request: which route, and how many of the vectors were asked for."""
 

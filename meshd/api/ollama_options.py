@@ -19,13 +19,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from meshd.api.errors import bad_type, bad_value
 from meshd.api.fields import Fields, json_type
 from meshd.api.job import TOKENS_MAX, TOP_LOGPROBS_MAX, read_sampling, read_stop
 from meshd.api.turns import left_out
+from protocol.frozen import frozen
 from protocol.jobs import Sampling
 
 LOAD_OPTIONS = (
@@ -66,7 +67,7 @@ _DURATION = re.compile(rf"[-+]?(?:{_PART.pattern})+", re.ASCII)
 """A duration in Go's words: `5m`, `1h30m`, `-1s`; a bare number counts seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """What `options` asked for. `ignored` names what has no effect here, in the client's words."""
 

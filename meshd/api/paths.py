@@ -6,12 +6,12 @@ trailing slashes, and with any query string. Model ids keep their slashes and co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import unquote
 
 from meshd.api.errors import ApiError
 from meshd.core.routing.demand import RAW_CAPABILITIES
+from protocol.frozen import frozen
 
 
 class Route(Enum):
@@ -62,7 +62,7 @@ class Route(Enum):
     RESUME = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """A route, the id at the end of its path (`""` for routes without one), and the path itself
     without spelling mistakes (`""` where nobody asks)."""

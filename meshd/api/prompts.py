@@ -9,7 +9,7 @@ round it; `best_of` would throw away answers that somebody's machine has worked 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from meshd.api.body import check_free_form
@@ -28,10 +28,11 @@ from meshd.api.job import (
     read_model,
 )
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.jobs import Job
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskedCompletion(Asked):
     """A completion request, and what only concerns how it is printed."""
 

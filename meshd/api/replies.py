@@ -7,7 +7,6 @@ as one string, it costs a third of what a header map costs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 
 from meshd.api.errors import ApiError
 from meshd.api.headers import safe
+from protocol.frozen import frozen
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -29,7 +29,7 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus} | {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """One whole answer. `lines` are header lines that are already safe, each ending in CRLF."""
 

@@ -20,7 +20,7 @@ that ask show nothing else, and as `content` otherwise. They are never shortened
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from meshd.api.body import check_free_form, decode_object
@@ -42,6 +42,7 @@ from meshd.api.responses_tools import Tools, read_tools
 from meshd.api.turns import left_out
 from meshd.core.routing.demand import prompt_tokens_of
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.jobs import Job
 
 ENGINE_FIELDS = ("chat_template_kwargs", "grammar", "ignore_eos", "reasoning_format", "think")
@@ -58,7 +59,7 @@ STORED = {
 """Fields that point into storage, and what to do instead."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskedResponse(Asked):
     """A request, and what its answer repeats."""
 

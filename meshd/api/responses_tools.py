@@ -25,6 +25,7 @@ from meshd.api.errors import ApiError, bad_type, bad_value
 from meshd.api.fields import Fields, json_type
 from meshd.api.tools import TOOLS_MAX
 from protocol import limits
+from protocol.frozen import frozen
 
 CHOICES = ("auto", "none", "required")
 
@@ -32,7 +33,7 @@ INPUT = "input"
 """The one argument of a custom tool."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolName:
     """What a chat tool is called in this dialect."""
 

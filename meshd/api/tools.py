@@ -12,12 +12,12 @@ that is not told of them would answer as if nobody had asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from meshd.api.errors import ApiError, bad_type, bad_value, missing, unsupported
 from meshd.api.fields import Fields, json_type
 from protocol import limits
+from protocol.frozen import frozen
 
 TOOLS_MAX = 1_024
 """Tools of one request: agents with many servers behind them come to some hundreds."""
@@ -25,7 +25,7 @@ TOOLS_MAX = 1_024
 CHOICES = ("auto", "none", "required")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Toolbox:
     """What may be called in this turn."""
 

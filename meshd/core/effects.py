@@ -6,26 +6,25 @@ the decision which links exist; the shell owns the sockets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from protocol.frozen import frozen
 from protocol.messages import ControlMessage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dial:
     """Open an outgoing connection. Idempotent."""
 
     link: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hangup:
     """Close an outgoing connection. Idempotent."""
 
     link: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Send:
     """Send a message to a member: over `link`, or, when it is None or down, over the connection
     that the member itself opened to us, if there is one. Dropped when neither can take it now."""
@@ -35,12 +34,12 @@ class Send:
     message: ControlMessage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ViewChanged:
     """The machine's `view()` differs from the last one read."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Notice:
     """Something a person may want to read: `level` is info or warning."""
 

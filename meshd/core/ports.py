@@ -8,14 +8,14 @@ server sees the mesh only as a `Gateway`.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from protocol.frozen import frozen
 from protocol.jobs import Event, Failure, Job
 from protocol.load import ModelLoad, ModelRecord
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Note:
     """The gateway's remark on the way of an answer ("continued on attic"). It is no part of the
     answer and never crosses the wire: a dialect shows it as a comment, or not at all."""
@@ -65,7 +65,7 @@ class EngineError(Exception):
     """An engine cannot start, load or unload; the text says why and what to do, in one line."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HostReading:
     """What a machine says of itself at one moment. Bytes, ratios in [0, 1]."""
 
@@ -79,7 +79,7 @@ class HostReading:
     owner_active: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HostFacts:
     """What does not change while the machine is up."""
 
@@ -99,7 +99,7 @@ class HostProbe(Protocol):
     def read(self) -> HostReading: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnswerHead:
     """Who answers and why: becomes the `x-mesh-*` headers."""
 
@@ -114,7 +114,7 @@ class AnswerHead:
     emulated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """An answer whose first body event is here: from now on the client may be written to."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict
 from statistics import median
 from time import monotonic
 
@@ -22,6 +22,7 @@ from meshd.ctl.console import Body, node_of, progress, shaped, show
 from meshd.ctl.exits import Trouble
 from meshd.ctl.screen import Cell, Column, Screen, table
 from meshd.ctl.words import UNKNOWN, rate_words, seconds_words
+from protocol.frozen import frozen
 
 REQUESTS = 4
 """Per model, where nobody says: enough for a median, a minute for a Pi."""
@@ -48,7 +49,7 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Figures:
     """What was measured of one model."""
 
@@ -129,7 +130,7 @@ def _models(node: Node, args: Namespace) -> Sequence[tuple[str, bool]]:
 
 
 def _row(figures: Figures) -> Body:
-    return {name: getattr(figures, name) for name in Figures.__slots__}
+    return asdict(figures)
 
 
 def _lines(body: Body, screen: Screen) -> list[str]:

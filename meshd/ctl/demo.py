@@ -20,12 +20,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from meshd.ctl.client import Node
 from meshd.ctl.exits import Trouble
+from protocol.frozen import frozen
 
 READY_S = 60.0
 """Longest wait for the mesh to be whole: the model loads in seconds, on a slow disk in ten."""
@@ -50,7 +50,7 @@ class DemoFailed(Exception):
     """The demonstration cannot go on; the text says what was waited for."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Machine:
     """One node as its own process."""
 
@@ -65,7 +65,7 @@ ALONE = ("--no-mdns", "--no-adopt", "--no-catalog")
 """The three nodes know each other, and use nothing else that is on this machine."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Heard:
     """Who answered, and how."""
 

@@ -15,6 +15,7 @@ from typing import Any
 from meshd.address import format_host_port, parse_host_port
 from meshd.ctl.screen import Screen, clean
 from meshd.ctl.words import seconds_words
+from protocol.frozen import frozen
 
 SAME_S = 5.0
 """Two invitations of one kind that end this near to each other are taken for one: the daemon gives
@@ -52,7 +53,7 @@ def door_place(invited: Body, members: Body) -> str | None:
     return format_host_port(host, int(invited["door"]))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seen:
     """One thing that happened: words for people, and an object for programs."""
 

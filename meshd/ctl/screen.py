@@ -17,9 +17,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TextIO
 from unicodedata import category, east_asian_width
+
+from protocol.frozen import frozen
 
 GAP = "  "
 CELL_MIN_CHARS = 6
@@ -28,7 +29,7 @@ CELL_MIN_CHARS = 6
 COLOURS = {"good": "32", "warn": "33", "bad": "31", "dim": "2", "bold": "1", "": ""}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Screen:
     """Where output goes: columns (None for a pipe), and what it understands."""
 
@@ -59,7 +60,7 @@ def screen_of(stream: TextIO, env: Mapping[str, str]) -> Screen:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Column:
     """A column's title; `spare` says how soon it goes on a narrow terminal (0: never)."""
 
@@ -68,7 +69,7 @@ class Column:
     right: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cell:
     """One line of text in one style of COLOURS."""
 

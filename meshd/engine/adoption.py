@@ -12,12 +12,12 @@ server that comes, and one that goes, is said once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from meshd.engine import habits
 from meshd.engine.listing import Listed
 from meshd.engine.upstream import Get, Lister, UpstreamEngine
+from protocol.frozen import frozen
 
 ADOPT_EVERY_S = 10.0
 """Between two looks: some of these servers write a line into their log for each request."""
@@ -29,7 +29,7 @@ PARALLEL = {"ollama": 1, "lm-studio": 1, "llama-server": 1, "vllm": 64}
 """Jobs that each kind runs at once unless it says; beyond it the server queues, and we say so."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spot:
     """Where a kind of server usually is."""
 

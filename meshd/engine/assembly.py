@@ -24,10 +24,11 @@ character left at the very end is dropped: half a character is not text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from protocol.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """Text that may be shown now, and the tokens it came from."""
 

@@ -19,7 +19,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from meshd.core.ports import EngineError
@@ -34,6 +34,7 @@ from meshd.engine.stores import (
     ollama_model,
 )
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.load import ModelRecord
 
 LOG = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ COMMON_QUANTISATIONS = ("Q4_K_M", "Q4_K_S", "Q4_0", "MXFP4", "Q5_K_M", "Q6_K", "
 """Which of several quantisations keeps the plain id: what most people run, first."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stores:
     """Folders to look through, by whose habits they follow. Those that do not exist are empty."""
 
@@ -64,7 +65,7 @@ class Stores:
     ollama: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One model on the disk."""
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from protocol import limits
 from protocol.codec import pack, unpack
 from protocol.fields import Known, decode_record, encode_record
+from protocol.frozen import frozen
 from protocol.jobs import EVENTS, Event, Job
 
 OPEN, JOB, CANCEL = 1, 2, 3
@@ -38,7 +39,7 @@ BEAT_EVERY_S = 0.2
 _EVENT_LIST = Known(EVENTS, limits.TOKEN_IDS_MAX)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerFacts:
     """What a worker knows once its model is loaded."""
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from meshd.core.ports import EngineError
 from meshd.core.residency.footprint import UNKNOWN_SHAPE, ModelShape
+from protocol.frozen import frozen
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -59,7 +59,7 @@ FILE_TYPES = {
 """general.file_type (llama.h, enum llama_ftype); what is not listed is shown as nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GgufHead:
     """The wanted facts. 0 or empty where the file does not say."""
 
@@ -77,7 +77,7 @@ class GgufHead:
     """The file names a pooling: it makes one vector of a text, and no text of a text."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Passed:
     """A list that was passed over."""
 

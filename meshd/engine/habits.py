@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 from meshd.engine.listing import COLD_STATES, Listed, read_listing
 from meshd.engine.names import model_name
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.load import ModelRecord
 
 OLLAMA_CONTEXT_TOKENS = 4_096
@@ -48,7 +49,7 @@ TOOLS = re.compile(r"\btools\b")
 NUM_CTX = re.compile(r"^num_ctx\s+(\d{1,9})$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shown:
     """What `/api/show` says of one of Ollama's models."""
 

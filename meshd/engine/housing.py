@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from meshd.core.residency.plan import KEEP_ALIVE_S
 from meshd.replacing import replace_file
 from protocol import limits
+from protocol.frozen import frozen
 
 LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ PINS_MAX = 256
 FILE_MAX_BYTES = PINS_MAX * (4 * limits.TEXT_MAX_CHARS + 8)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Housing:
     """How the owner wants memory kept."""
 

@@ -156,6 +156,7 @@ class Connection(asyncio.Protocol):
     """One TCP connection, with at most one answer being read from it."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self.reader = ResponseReader()
         self.active_at = monotonic()
         self.has_answered = False
@@ -242,7 +243,7 @@ class Connection(asyncio.Protocol):
     async def _more(self) -> None:
         if self._error is not None:
             raise self._error
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:

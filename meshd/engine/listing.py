@@ -9,10 +9,10 @@ a server that loads on demand does not say so either, and nobody is asked by try
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.load import ModelRecord
 
 CONTEXT_KEYS = (
@@ -52,7 +52,7 @@ TASKS = {
 such a model does nothing else."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listed:
     """One model of an adopted server."""
 

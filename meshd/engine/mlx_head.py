@@ -17,12 +17,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from meshd.core.ports import EngineError
 from meshd.core.residency.footprint import UNKNOWN_SHAPE, ModelShape
+from protocol.frozen import frozen
 
 CONTEXT_DEFAULT_TOKENS = 8_192
 """Tokens per sequence unless asked otherwise: an 8B model's cache of that length takes 1 GB."""
@@ -53,7 +53,7 @@ SNAPSHOT = re.compile(r"models--[^/]+?--([^/]+)/snapshots/[^/]+/?$")
 """Where the Hugging Face cache keeps a model: the folder itself is named by a hash."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MlxHead:
     """The wanted facts. 0 or empty where the folder does not say."""
 

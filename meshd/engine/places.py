@@ -18,6 +18,7 @@ from meshd.core.residency.footprint import Footprint
 from meshd.core.residency.offload import Card, Split
 from meshd.core.residency.plan import Refused
 from meshd.core.residency.residents import Resident
+from protocol.frozen import frozen
 from protocol.load import ModelLoad, ModelRecord
 
 SET_ASIDE_S = 60.0
@@ -40,7 +41,7 @@ class ModelEngine(Engine, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Machine:
     """The eyes on this machine. They never raise; the first two are cheap."""
 
@@ -51,7 +52,7 @@ class Machine:
     """Graphics cards with memory of their own that llama.cpp can use. May take seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lodger:
     """One model that may be loaded: how it is announced, what it takes, and how it is made."""
 

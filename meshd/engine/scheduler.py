@@ -29,12 +29,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from protocol.frozen import frozen
+
 SHARE_MIN_TOKENS = 256
 """A copy moves a slot's whole cache, about a tenth of a second for an 8B model with 4,096 tokens;
 reading 256 tokens takes as long on a graphics card, and ten seconds on a processor."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """A run of tokens for one slot in the next pass. `wants_output`: sample after its last one."""
 
@@ -44,7 +46,7 @@ class Row:
     wants_output: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Placement:
     """A turn begins in a slot that must hold exactly its first `reused` tokens; where `source` is
     another slot, they are to be copied from there."""

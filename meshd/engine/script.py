@@ -34,7 +34,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -42,6 +41,7 @@ from meshd.engine import effigies, prose
 from meshd.engine.spec import CONTEXT_MAX_TOKENS, FAULTS
 from meshd.engine.specimen import SpecimenError, specimen
 from meshd.engine.tool_calls import call_id
+from protocol.frozen import frozen
 from protocol.jobs import Event, Job, ReasoningDelta, ToolCallDelta
 
 DIRECTION = re.compile(r"^[ \t]*<<(think|say|call|fault)[ \t]+(.*?)>>[ \t]*$", re.MULTILINE)
@@ -57,7 +57,7 @@ class ScriptError(ValueError):
         self.param = param
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """What goes wrong with one job, and after how many tokens. `kind` empty: nothing."""
 
@@ -65,7 +65,7 @@ class Fault:
     after: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Word:
     """A word of the text. `number` counts from 1, and is 0 where only its end is wanted."""
 
@@ -77,7 +77,7 @@ Unit = Word | Event
 """One token of an answer, or what takes as long as one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """An answer before it is given. `length` counts `units` up to its natural end."""
 

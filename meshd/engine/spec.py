@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from protocol.frozen import frozen
 
 CAPABILITIES = (
     "chat",
@@ -53,7 +54,7 @@ class SpecError(ValueError):
     """A SPEC that cannot be understood; the text names the part, and what would be right."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LlamaSpec:
     """A GGUF file to run with llama.cpp. 0 means: choose for me."""
 
@@ -64,7 +65,7 @@ class LlamaSpec:
     model: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MlxSpec:
     """A model folder to run with MLX. 0 means: choose for me."""
 
@@ -74,7 +75,7 @@ class MlxSpec:
     model: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamSpec:
     """A running OpenAI-compatible server to adopt. Without `model`, all that it lists."""
 
@@ -86,7 +87,7 @@ class UpstreamSpec:
     can: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EmulatedSpec:
     """A machine made of numbers."""
 

@@ -19,9 +19,11 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePath
 from typing import Any
+
+from protocol.frozen import frozen
 
 SUFFIX = ".gguf"
 SHARD = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})$")
@@ -37,7 +39,7 @@ OLLAMA_LATEST = ":latest"
 PROJECTOR = re.compile(r"(^|[-._])mmproj([-._]|$)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """A model in some store: its file (the first of a split one), and what it is called there."""
 

@@ -38,6 +38,7 @@ from meshd.engine.gguf import inspect
 from meshd.engine.mailbox import Mailbox
 from meshd.engine.names import model_name
 from protocol.errors import ProtocolError
+from protocol.frozen import frozen
 from protocol.jobs import Event, Failure, Finish, Job
 from protocol.load import ModelLoad, ModelRecord
 
@@ -57,7 +58,7 @@ LOAD_GUESS_BYTES_S = 500e6
 until the first load."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerOptions:
     """How to run the model. 0 means: choose for me. Only llama.cpp heeds `threads` and
     `gpu_layers`, the layers that go to graphics cards: ALL_LAYERS for whatever chip there is."""

@@ -25,11 +25,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from meshd.engine.assembly import overlap
+from protocol.frozen import frozen
 from protocol.jobs import TextDelta, ToolCallDelta
 
 CALL_ID_CHARS = 9
@@ -43,7 +43,7 @@ UNKNOWN_MARKS = ("<function=", "<arg_key>", "<parameter name")
 """Of families that write XML between Hermes's marks (Qwen3-Coder, GLM): not read here yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolForm:
     """How one family writes a call. `closer` empty: a call lasts to the end of the answer."""
 
@@ -76,7 +76,7 @@ def form_of(template: str) -> ToolForm | None:
     return LLAMA3 if "<|start_header_id|>" in template and '"parameters"' in template else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """One call: the tool's name and its arguments as JSON text."""
 

@@ -33,6 +33,7 @@ from meshd.gateway import words
 from meshd.gateway.attempt import Attempt
 from meshd.gateway.request import ATTEMPTS_MAX, Request
 from meshd.patience import PatienceEnded
+from protocol.frozen import frozen
 from protocol.jobs import Failure, Queued
 
 QUEUED_WORD_S = 1.0
@@ -69,7 +70,7 @@ HEDGED_KINDS = frozenset({"chat", "completion"})
 """What may be asked twice without harm: a raw request may have an effect."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Begun:
     """An attempt that answers, and its first batch. Whoever gets it ends the attempt."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from meshd.core.ports import HostFacts, HostReading
 from meshd.host import parse
 from meshd.host.gpu import amd_gpus, nvidia_gpus
+from protocol.frozen import frozen
 
 ZONES_MAX = 64
 """Thermal zones and power supplies read: more than any machine shows."""
@@ -25,7 +25,7 @@ V1_FILES = (("memory.limit_in_bytes",), "memory.usage_in_bytes")
 """Of a cgroup: its limits, and what it uses. v1's soft limit is a wish and no limit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Group:
     """A cgroup with a memory controller: its limits, and what it uses."""
 
@@ -34,7 +34,7 @@ class _Group:
     folder: Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Memory:
     total: int
     available: int

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from protocol.frozen import frozen
 
 WARN_SOME_RATIO = 0.10
 """Some task waited for memory a tenth of the last 10 s: the first a person would notice."""
@@ -42,7 +43,7 @@ MACOS_LEVELS = {1: "normal", 2: "warn", 4: "critical"}
 """`kern.memorystatus_vm_pressure_level` (xnu, bsd/sys/kern_memorystatus_notify.h)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stall:
     """Shares of the last 10 s spent waiting for memory, in [0, 1]."""
 
@@ -115,7 +116,7 @@ def rss_anonymous(status: str) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuTimes:
     """Jiffies since boot, all processors together."""
 

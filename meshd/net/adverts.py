@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from meshd.address import format_host_port
 from meshd.net.interfaces import address_rank
 from protocol import limits
 from protocol.errors import ProtocolError
+from protocol.frozen import frozen
 from protocol.service import NodeAdvert, advert_from_txt
 
 ADVERTS_MAX = 256
@@ -24,7 +24,7 @@ ADVERTS_MAX = 256
 COUNTERS = ("adverts", "foreign", "malformed", "ignored")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offer:
     """Links at which a node may be found, the most useful first."""
 

@@ -28,7 +28,6 @@ import math
 import select
 import socket
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from random import Random
 
 import zmq
@@ -38,6 +37,7 @@ from meshd.net import gatekeeper
 from meshd.net.ears import Ears
 from meshd.net.lookup import Address, Lookup, endpoint_url, find_addresses, is_address
 from meshd.net.trust import Identity
+from protocol.frozen import frozen
 
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 10.0
@@ -81,14 +81,14 @@ LINK_EVENTS = (
 TIMEOUTS = frozenset({errno.EAGAIN, errno.ETIMEDOUT})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinkUp:
     """The link works: the other end has shown that it holds the mesh key."""
 
     link: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinkDown:
     """A working link ended, or an attempt failed. Causes: see the module's head."""
 
@@ -101,7 +101,7 @@ Ready = Collection[zmq.Socket[bytes] | int | None]
 """What a poll found: sockets and file descriptors."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shape:
     """What a link's socket is made from: identity, server key (raw), and the plane's options."""
 

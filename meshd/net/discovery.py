@@ -19,13 +19,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshd.core.effects import Notice
 from meshd.net.adverts import AdvertBook, Offer
 from meshd.net.interfaces import InterfaceAddress, read_interfaces, usable_addresses
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.service import SERVICE_TYPE, NodeAdvert, advert_to_txt, instance_name
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ SAID_MAX = 16
 """Different notices; an error whose text varies must not fill the log."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pace:
     """How often discovery does what it does by the clock. Seconds."""
 
@@ -57,6 +57,9 @@ class Pace:
     """After so long without another node's advert, say that multicast may not work here."""
     restart_s: float = 30.0
     """After a failure: longer than most changes of network take."""
+
+
+USUAL_PACE = Pace()
 
 
 class Discovery:
@@ -74,7 +77,7 @@ class Discovery:
         bind_host: str = "0.0.0.0",  # noqa: S104 - as in the settings
         on_candidate: Callable[[str, str], object],
         on_notice: Callable[[Notice], object],
-        pace: Pace = Pace(),
+        pace: Pace = USUAL_PACE,
         read: Callable[[], Iterable[InterfaceAddress]] = read_interfaces,
     ) -> None:
         self._advert = advert

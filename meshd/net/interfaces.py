@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.messages import Endpoint
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - the name of the wildcard, not a socket bound to it
@@ -36,7 +36,7 @@ SKIPPED_PREFIXES = (
 """Interfaces that lead nowhere useful. `br0` and `bridge0` are real: a bridged LAN, Thunderbolt."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InterfaceAddress:
     """One address of one interface; `index` is the system's number for the interface."""
 

@@ -24,7 +24,6 @@ import math
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from random import Random
 from time import monotonic
 from typing import Protocol
@@ -40,6 +39,7 @@ from meshd.net.halfopen import end_half_open
 from meshd.net.port import BindError, MeshPort
 from meshd.net.trust import Identity, MeshKey, TrustError, node_id_of, vouch, vouched_sender
 from protocol import limits
+from protocol.frozen import frozen
 
 __all__ = ["Arrived", "BindError", "Happening", "Transport", "ZmqTransport"]
 
@@ -74,7 +74,7 @@ bare connections with which a peer tells a closed port from a lost network; `lin
 are dialled now. All others are totals."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Arrived:
     """A frame from `sender`, which is proven. `link` is the link it came over, None when it came
     through the listening socket."""

@@ -37,7 +37,7 @@ import hmac
 import os
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,6 +46,7 @@ from nacl.exceptions import CryptoError
 
 from meshd.replacing import replace_file
 from protocol import limits
+from protocol.frozen import frozen
 from protocol.messages import ControlMessage, Hello, Update
 
 KEY_BYTES = limits.PUBLIC_KEY_BYTES
@@ -66,7 +67,7 @@ class TrustError(Exception):
     """A key cannot be read, made or used; the text says why and what to do, in one line."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Identity:
     """This node's own key pair: raw 32-byte Curve25519 keys."""
 
@@ -75,7 +76,7 @@ class Identity:
     secret_key: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MeshKey:
     """What the members of one mesh have in common. Keys are raw 32 bytes; see the module's head."""
 

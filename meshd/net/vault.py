@@ -21,7 +21,6 @@ import json
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from meshd.replacing import replace_file
 from protocol import limits
 from protocol.errors import ProtocolError
 from protocol.fields import ListOf, Record, decode_record
+from protocol.frozen import frozen
 from protocol.messages import Endpoint
 from protocol.pairing import Sponsor, Welcome
 from protocol.trust import TrustRecord
@@ -48,7 +48,7 @@ FILE_MAX_BYTES = 1024 * 1024
 ENDPOINTS = ListOf(Record(Endpoint), limits.ENDPOINTS_MAX)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Kept:
     """What the file holds."""
 

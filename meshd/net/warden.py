@@ -23,7 +23,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from random import Random
 
 from meshd.core.effects import Notice
@@ -31,6 +30,7 @@ from meshd.net import rotation
 from meshd.net.trust import KEY_BYTES, TrustError, node_id_of
 from meshd.net.vault import Vault
 from meshd.rhythm import until_next
+from protocol.frozen import frozen
 from protocol.pairing import Sponsor
 from protocol.trust import TrustRecord
 
@@ -55,7 +55,7 @@ ASKED_IN_DOUBT = 3
 """Members asked at once when in doubt; one that is up to date is enough."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Revocation:
     """What became of a revocation: names of the members that hold it, and of those that do not
     yet and will be told again."""

@@ -1,5 +1,6 @@
 """The bytes of an answer on their way: silence, late beginnings, and how streams end."""
 
+import asyncio
 import gzip
 import json
 import os
@@ -168,7 +169,16 @@ async def one_batch():
 async def test_an_answer_that_cannot_say_that_it_broke_is_cut(caplog):
     """Two answers in one, or a whole end to half an answer, would be worse."""
     wire = Wire()
-    exchange = Exchange(wire, HeadWriter(), PATIENT, "r1", is_head=False, modern=True, keep=True)
+    exchange = Exchange(
+        wire,
+        HeadWriter(),
+        PATIENT,
+        "r1",
+        loop=asyncio.get_running_loop(),
+        is_head=False,
+        modern=True,
+        keep=True,
+    )
     with pytest.raises(ZeroDivisionError):
         await exchange.stream(Stream("", b"begun", one_batch(), Speechless()))
     exchange.refuse(ApiError(500, "x", code="internal_error"), refuse)

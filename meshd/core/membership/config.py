@@ -8,12 +8,11 @@ about `time to the first probe + one failed probe + suspicion floor`: with 10 no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from protocol import limits
+from protocol.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MembershipConfig:
     """Intervals in seconds, limits in pieces. Tests and simulations may pass others."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from meshd.core.membership.beliefs import Beliefs
@@ -24,6 +23,7 @@ from meshd.core.membership.pulse import Pulse
 from meshd.core.membership.replay import ReplayWindow
 from meshd.core.membership.roundtrip import smooth
 from meshd.core.membership.table import Row, Table
+from protocol.frozen import frozen
 from protocol.load import CapacityRecord, LoadRecord
 from protocol.messages import (
     Ack,
@@ -46,7 +46,7 @@ Handler = Callable[[Row, str | None, Any, float], None]
 """Takes the sender's row, the link to answer on, the message, and the time."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Frame:
     """One frame as it arrived. `link` is our own link, if it came back over that."""
 

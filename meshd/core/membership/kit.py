@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from random import Random
 
 from meshd.core.effects import Effect, Notice
 from meshd.core.membership.agenda import Agenda
 from meshd.core.membership.config import MembershipConfig
+from protocol.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kit:
     """One per node, shared by its parts. `effects` collects what the current input brings about."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from protocol.frozen import frozen
 from protocol.messages import Endpoint
 
 NEVER = float("-inf")
@@ -59,7 +60,7 @@ class Way:
         return names if self.answered is None else [self.answered, *names]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Down:
     """What the end of a link means. `gone` is proof that the node's process has ended."""
 

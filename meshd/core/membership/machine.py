@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from random import Random
 
 from meshd.core.effects import Effect, ViewChanged
@@ -27,11 +26,12 @@ from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.inbox import Frame
 from meshd.core.membership.member import MeshView
 from meshd.core.membership.table import Row
+from protocol.frozen import frozen
 from protocol.load import CapacityRecord, LoadRecord
 from protocol.messages import ControlMessage, Endpoint, Gossip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Myself:
     """Who this node is, in this run."""
 

@@ -7,13 +7,13 @@ swapped in whole, so a reader never waits and never sees half a change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from protocol.frozen import frozen
 from protocol.load import CapacityRecord, LoadRecord
 from protocol.messages import Endpoint
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Member:
     """What this node holds of one node (itself included)."""
 
@@ -47,7 +47,7 @@ class Member:
         return self.state == "alive" and self.load is not None and self.capacity is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MeshView:
     """Everybody this node knows, itself included."""
 

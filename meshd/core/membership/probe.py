@@ -30,6 +30,7 @@ from meshd.core.membership.kit import Kit
 from meshd.core.membership.roundtrip import RoundTrips
 from meshd.core.membership.table import Table
 from meshd.core.membership.turns import Turns
+from protocol.frozen import frozen
 from protocol.messages import Ack, Nack, Ping, PingReq
 
 NONCE_START_MAX = 2**15
@@ -52,7 +53,7 @@ class Probe:
     """When it was answered or given up, None while it runs."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Errand:
     """A probe that is run for another node."""
 
@@ -61,7 +62,7 @@ class Errand:
     target: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answered:
     """A probe of `target` was answered; `rtt_s` only when it answered us itself, in time."""
 

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from meshd.core.membership.member import Member, MeshView
 from meshd.core.membership.replay import ReplayWindow
 from meshd.core.membership.roll import Roll
+from protocol.frozen import frozen
 from protocol.load import CapacityRecord, LoadRecord
 from protocol.messages import Endpoint, Update
 
@@ -121,7 +122,7 @@ class Row:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """A row went from one state to another; `before` is None for a new row."""
 

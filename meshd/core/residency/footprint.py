@@ -21,7 +21,7 @@ What of this lies on a graphics card with memory of its own, `offload` says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from protocol.frozen import frozen
 
 KV_BYTES = 2
 """One number of the cache: f16."""
@@ -53,7 +53,7 @@ CONTEXT_SHARE_RATIO = 0.25
 context: the second model should still find room."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelShape:
     """The numbers that memory depends on. All 0: unknown."""
 
@@ -82,7 +82,7 @@ class ModelShape:
 UNKNOWN_SHAPE = ModelShape()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Footprint:
     """Bytes of memory that a model takes while it is loaded, by what they are for."""
 

@@ -19,10 +19,11 @@ counted as the machine's, once, and all layers go to the chip.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from meshd.core.residency.footprint import Footprint, gigabytes
 from meshd.core.residency.residents import Resident, coldest_first, needed
+from protocol.frozen import frozen
 
 ALL_LAYERS = -1
 """llama.cpp's own word, for whatever chip there is."""
@@ -35,7 +36,7 @@ HOST_BYTES = 256 * 1024**2
 """What a driver takes of the machine's memory in a process that uses a card. An estimate too."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Card:
     """One graphics card with memory of its own, at one moment."""
 
@@ -44,7 +45,7 @@ class Card:
     free_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Split:
     """Where a model's parts go."""
 

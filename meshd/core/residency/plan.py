@@ -26,11 +26,11 @@ next look sees what it brought. Keep-alive sends away what nobody asked for in a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from meshd.core.residency.footprint import Footprint, gigabytes
 from meshd.core.residency.offload import Card, Split, plan_offload
 from meshd.core.residency.residents import Resident, coldest_first, needed
+from protocol.frozen import frozen
 
 RESERVE_RATIO = 0.10
 """Of the machine's memory, kept for its owner's programs when nothing else is said."""
@@ -42,7 +42,7 @@ KEEP_ALIVE_S = 30 * 60.0
 """A model that was loaded because somebody asked goes when nobody asked for half an hour."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Room:
     """The machine at one moment. `total_bytes` 0: it cannot be read, and is not judged."""
 
@@ -63,7 +63,7 @@ class Room:
         return self.total_bytes - self.reserve_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Admitted:
     """Load it so, once these are gone; in this order."""
 
@@ -71,7 +71,7 @@ class Admitted:
     evict: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refused:
     """It cannot be loaded now. `code` is one of protocol.jobs.FAILURES."""
 

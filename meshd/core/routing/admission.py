@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from meshd.core.routing.courtesy import QUEUE_WAIT_S
 from meshd.core.routing.fairness import FairQueue, Ticket
+from protocol.frozen import frozen
 from protocol.jobs import Failure
 
 QUEUE_MAX = 256
@@ -46,7 +46,7 @@ how long it has run where that is more: lengths of answers have a long tail, so 
 will last. Simulated, a quarter of that is better on most traffic than none, and than a half."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pace:
     """The measured speed of one model here; 0 where it has not been measured."""
 
@@ -70,7 +70,7 @@ class Pace:
         return prompt_s + output_s
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outlook:
     """When each waiting job should start, and when one more would, in seconds from now."""
 
@@ -84,7 +84,7 @@ class Outlook:
         return place + 1, self.waits_s[place]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """None of the two: the job may wait."""
 

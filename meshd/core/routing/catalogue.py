@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from meshd.core.membership.member import Member, MeshView
 from meshd.core.routing.demand import capabilities_of
 from meshd.core.routing.names import WORDS, Known, choose, spelt
+from protocol.frozen import frozen
 from protocol.jobs import Job
 from protocol.load import ModelLoad, ModelRecord
 
@@ -30,7 +31,7 @@ LATEST_TAG = ":latest"
 """The tag that Ollama adds to a name without one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offer:
     """One model on one node: the unit that is filtered, scored and picked."""
 

@@ -13,8 +13,9 @@ drained, which its owner can say in so many words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from protocol.frozen import frozen
 
 if TYPE_CHECKING:  # the settings name the shares, and start without the ports
     from meshd.core.ports import HostReading
@@ -30,7 +31,7 @@ QUEUE_WAIT_S = 120.0
 and clients time out after 60 to 600 s."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Courtesy:
     """The share that is offered in each situation."""
 

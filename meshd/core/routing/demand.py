@@ -9,12 +9,12 @@ a measured rate. The estimate ranks peers; only the engine, which counts, refuse
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from meshd.core.routing.lengths import class_of, usual
 from meshd.core.routing.prefix import Cut, cuts_of
+from protocol.frozen import frozen
 from protocol.jobs import Job
 
 BYTES_PER_TOKEN = 3.6
@@ -43,7 +43,7 @@ WRITTEN_KINDS = frozenset({"chat", "completion"})
 """Jobs whose answer is generated token by token."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Demand:
     """The needs of one job. Token counts are estimates."""
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from protocol.frozen import frozen
 from protocol.jobs import Finish
 
 KEEP = 0.5
@@ -49,7 +50,7 @@ ENTRIES_MAX = 4_096
 """(node, model) pairs kept: 64 models on 64 nodes. The one touched least recently gives way."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completion:
     """An attempt that ran to its end, as seen from here."""
 
@@ -76,7 +77,7 @@ class Completion:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Experience:
     """What is known of one (node, model) now."""
 

@@ -13,10 +13,10 @@ what no node has the memory for, or what none can take just now.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.demand import Demand
+from protocol.frozen import frozen
 from protocol.load import LoadRecord
 
 CONTEXT_SLACK_RATIO = 1.5
@@ -30,7 +30,7 @@ SOFT = frozenset({BREAKER, REACH})
 GIGABYTE = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gate:
     """One verdict."""
 

@@ -11,7 +11,8 @@ after it has arrived, the node itself accounts for the work.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from protocol.frozen import frozen
 
 LEASE_S = 3_600.0
 """Longest any attempt may run: an hour of decoding; a leaked entry is gone after that."""
@@ -20,7 +21,7 @@ LEASES_MAX = 8_192
 """Attempts in flight from one node: eight times what its sockets allow. The oldest gives way."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lease:
     """One attempt in flight."""
 
@@ -37,7 +38,7 @@ class Lease:
     """The part of `service_s` in which the prompt would be read alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outstanding:
     """Own dispatches that a node's record does not show yet."""
 

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from protocol.frozen import frozen
 
 BYTES_PER_WEIGHT = 0.6
 """For models whose size is not known: about 4.8 bits a weight, the usual quantisation."""
@@ -35,7 +36,7 @@ _WEIGHTS = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGN
 """`7b`, `0.5B`, `135M` as a word of its own inside a model's name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Known:
     """What is known of one model, over all nodes that offer it."""
 

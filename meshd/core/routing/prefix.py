@@ -25,11 +25,11 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
+from protocol.frozen import frozen
 from protocol.jobs import Job
 
 DIGEST_BYTES = 256
@@ -50,7 +50,7 @@ BLOCKS_MAX = 64
 KEY_BYTES = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cut:
     """The end of a piece of a prompt: its key, and how much of the prompt lies before it."""
 

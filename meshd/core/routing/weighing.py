@@ -7,7 +7,6 @@ never above its score. Where more than SCORED_MAX nodes are near, a random sampl
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from math import inf
 from random import Random
 
@@ -19,6 +18,7 @@ from meshd.core.routing.decision import Candidate
 from meshd.core.routing.demand import Demand
 from meshd.core.routing.gates import SOFT, fits, gates, is_open
 from meshd.core.routing.ledger import Ledger
+from protocol.frozen import frozen
 
 SCORED_MAX = 24
 """Nodes scored in full for one choice: a household, and few enough for 0.1 ms."""
@@ -30,7 +30,7 @@ ALTERNATIVES_MAX = 8
 """Alternatives counted: as many as the attempts of one request."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recent:
     """What one router remembers of what it did."""
 

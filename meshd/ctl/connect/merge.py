@@ -19,9 +19,10 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
+
+from protocol.frozen import frozen
 
 BEGIN = "# >>> meshd: written by `meshctl connect`; a later run replaces these lines"
 END = "# <<< meshd"
@@ -46,7 +47,7 @@ class Hold(Enum):
     """Only where nothing is."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One value in a tree, by its path."""
 

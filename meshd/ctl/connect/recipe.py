@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from protocol.frozen import frozen
 
 PROVIDER = "mesh"
 DUMMY_KEY = "mesh"
@@ -31,7 +32,7 @@ OUTPUT_SHARE = 4
 """An answer may take this part of the context, where a client wants to know."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Model:
     """One model of the mesh. `context_length` is 0 when unknown."""
 
@@ -45,7 +46,7 @@ class Model:
         return self.context_length or CONTEXT_USUAL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """What a client is to be pointed at. `root` is the node's URL without `/v1`; `key` is `""`
     where none is needed; `models` are all that can chat, `model` among them."""
@@ -71,7 +72,7 @@ Place = Callable[[Mapping[str, str], Path, str], tuple[Path, ...]]
 """Environment, home and `sys.platform` to the files a client reads, best first."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recipe:
     """How one client is connected."""
 

@@ -7,11 +7,13 @@ in from this machine and from the daemon's own status.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from protocol.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Daemon:
     """Whether the daemon answers, and what stands in its way where it does not."""
 
@@ -26,7 +28,7 @@ class Daemon:
     """The service manager's word for it; empty when it is no service."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Multicast:
     """What a query to the mDNS group brought, on this machine's own sockets."""
 
@@ -39,7 +41,7 @@ class Multicast:
     """Machines that spoke in the meantime."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reach:
     """One try to connect to a member's mesh port."""
 
@@ -49,7 +51,7 @@ class Reach:
     """`open`, `refused`, `unreachable` (EHOSTUNREACH), `silent` or `error`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facts:
     """Everything known. `status` is the daemon's `/mesh/v1/status`, empty without an answer."""
 

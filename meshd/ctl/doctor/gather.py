@@ -10,6 +10,7 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,10 @@ def gather(args: Namespace) -> Facts:
         multicast=None,
     )
     hosts = [endpoint.rpartition(":")[0] for endpoint in facts.myself.get("endpoints", ())]
-    return Facts(
-        **{name: getattr(facts, name) for name in Facts.__slots__}
-        | {
-            "multicast": try_multicast([host for host in hosts if _is_ipv4(host)]),
-            "reaches": try_members(facts.peers),
-        }
+    return replace(
+        facts,
+        multicast=try_multicast([host for host in hosts if _is_ipv4(host)]),
+        reaches=try_members(facts.peers),
     )
 
 

@@ -9,10 +9,10 @@ without macOS's permission, and each has another cure. `bad` means that the mesh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from meshd.ctl.doctor.facts import Facts
+from protocol.frozen import frozen
 
 CLOCK_AHEAD_S = 60.0
 """A node that started this far in our future has another idea of the time: NTP keeps within one."""
@@ -27,7 +27,7 @@ CONTAINER_NETWORKS = tuple(ip_network(text) for text in ("172.17.0.0/16", "10.88
 """docker0's and podman's usual bridges: no other machine reaches an address in there."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """One thing to know. `level` is `warn` or `bad`; `fix` is what to do."""
 

@@ -16,11 +16,11 @@ The rules that both systems share:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from meshd.options import OPTIONS
+from protocol.frozen import frozen
 
 ACTIONS = ("install", "uninstall", "start", "stop", "status", "logs")
 
@@ -57,7 +57,7 @@ TOLD_BY_UNIT = frozenset({"state_dir", "log_format"})
 """Settings that the service's own command line gives."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Write:
     """Put `text` at `path`, whole or not at all. With `keep`, only where nothing is yet."""
 
@@ -66,7 +66,7 @@ class Write:
     keep: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Folder:
     """Have a folder, owned by `owner` when one is named."""
 
@@ -74,14 +74,14 @@ class Folder:
     owner: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remove:
     """Take away a file or a whole folder, where it is there."""
 
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run:
     """Run a program. With `may_fail`, its failure means that there was nothing to do."""
 
@@ -92,7 +92,7 @@ class Run:
 Step = Write | Folder | Remove | Run
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Installation:
     """Whose service, and of what."""
 

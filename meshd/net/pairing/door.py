@@ -17,7 +17,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import zmq
@@ -31,6 +30,7 @@ from meshd.net.halfopen import end_half_open
 from meshd.net.pairing.exchange import Admitted, Offers
 from meshd.net.pairing.invitation import Invitation, code_invitation, draw_code, draw_token, shown
 from meshd.net.pairing.refusal import PairingError
+from protocol.frozen import frozen
 from protocol.pairing import FRAME_MAX_BYTES, Welcome
 
 DOMAIN = b"pairing"
@@ -61,7 +61,7 @@ STOP_WAIT_S = 5.0
 """A turn ends within TURN_S; this passes only on a machine that is suspended."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Invited:
     """An invitation as a person is shown it."""
 

@@ -45,6 +45,7 @@ from meshd.net.pairing.invitation import TRIES_MAX, Entropy, Invitation
 from meshd.net.pairing.refusal import PairingError, refused
 from meshd.net.trust import node_id_of
 from protocol.errors import ProtocolError
+from protocol.frozen import frozen
 from protocol.pairing import (
     TAG_BYTES,
     PairConfirm,
@@ -78,7 +79,7 @@ NONCE = bytes(bindings.crypto_secretbox_NONCEBYTES)
 """Constant: every seal key is used once."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Admitted:
     """Who came in with which invitation."""
 
@@ -95,7 +96,7 @@ class Offer:
     tries_left: int = TRIES_MAX
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Exchange:
     """One caller between hello and confirm."""
 

@@ -20,13 +20,14 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from meshd.address import format_host_port, parse_host_port
 from meshd.net.pairing.refusal import PairingError
 from protocol.codec import pack, unpack
 from protocol.errors import ProtocolError
+from protocol.frozen import frozen
 from protocol.pairing import INVITATION_BYTES
 
 Entropy = Callable[[int], bytes]
@@ -55,7 +56,7 @@ SEPARATORS = re.compile(r"[\s-]")
 CODE_SHAPE = re.compile(rf"[0-9]{{{CODE_DIGITS}}}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Invitation:
     """One chance to become a member. `name` tells a token's from others; a code's is empty."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from meshd.core.ports import EventStream
+from protocol.frozen import frozen
 from protocol.jobs import Job
 from protocol.load import ModelLoad
 from protocol.trust import TrustRecord
@@ -30,7 +30,7 @@ def offers_nothing(_model_id: str) -> ModelLoad | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Duties:
     """All of it."""
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import cast
 
 import zmq
@@ -29,6 +29,7 @@ from meshd.net.relay.sockets import Context, Counters, bracketed, new_socket
 from meshd.net.transport import BindError
 from meshd.net.trust import Identity
 from meshd.rhythm import until_next
+from protocol.frozen import frozen
 from protocol.jobs import Job
 from protocol.load import ModelLoad
 from protocol.trust import TrustRecord
@@ -37,7 +38,7 @@ WATCH_S = 0.25
 """How often silence is looked for: an eighth of the shortest patience."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RelayStats:
     """What is open at this moment."""
 
