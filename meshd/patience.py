@@ -68,10 +68,13 @@ class Patience:
 
     async def next(self, stream: EventStream) -> Batch | None:
         """The next batch, None at the end of the stream. Raises PatienceEnded."""
-        self._since = self._loop.time()
+        self._since = now = self._loop.time()
         self._task = asyncio.current_task(self._loop)
         self._waiting = True
         if self._timer is None:
+            self._arm(self._soonest_s)
+        elif self._due - now > self._soonest_s:
+            self._timer.cancel()
             self._arm(self._soonest_s)
         try:
             return await anext(stream, None)
@@ -97,9 +100,10 @@ class Patience:
         self._again = self._on_quiet = None
 
     def _hasten(self) -> None:
-        """A timer that is due too late is set anew; one that is due early looks and goes on."""
+        """A timer that is due too late for the present wait is set anew, and without one the next
+        wait does so: many an answer is over by then. One that is due early looks and goes on."""
         self._soonest_s = min(self._limit_s, self._quiet_s)
-        if self._timer is not None and self._due - self._since > self._soonest_s:
+        if self._waiting and self._timer is not None and self._due - self._since > self._soonest_s:
             self._timer.cancel()
             self._look()
 

@@ -83,6 +83,18 @@ async def test_a_limit_that_shrinks_holds_for_the_present_wait():
     patience.close()
 
 
+async def test_a_limit_that_shrinks_between_two_waits_holds_for_the_next():
+    """The timer that was set for the longer one is not waited for."""
+    closed = asyncio.Event()
+    patience = Patience(60.0, asyncio.get_running_loop())
+    stream = paced(0.0, 30.0, closed=closed)
+    assert await patience.next(stream) == WORD
+    patience.limit(0.05)
+    with pytest.raises(PatienceEnded):
+        await asyncio.wait_for(patience.next(stream), 10.0)
+    patience.close()
+
+
 async def test_a_limit_that_grows_in_time_is_kept_to():
     """Whoever knows better may say so until the last moment."""
     closed = asyncio.Event()
