@@ -14,7 +14,7 @@ from meshd.engine.failures import failure_of
 from meshd.engine.openai_wire import Translation, WireError
 from meshd.engine.sse import SseError, SseSplitter
 from protocol import limits
-from protocol.jobs import Event, Failure, Finish, Job
+from protocol.jobs import Event, Finish, Job
 
 DONE = b"[DONE]"
 
@@ -39,11 +39,12 @@ class AnswerStream:
         events: list[Event] = []
         try:
             payloads = self._splitter.feed(received) if received else self._splitter.finish()
+            translation = self._translation
             for payload in payloads:
                 if payload == DONE:
                     return self._end(events, now)
-                events += self._translation.events(payload)
-                if events and isinstance(events[-1], Failure):
+                translation.read(payload, events)
+                if translation.has_failed:
                     self.is_over = True
                     return events
         except (SseError, WireError) as error:
@@ -83,13 +84,13 @@ class PlainAnswer:
             return self._fail(f"the upstream server's answer exceeds {PLAIN_MAX_BYTES} bytes")
         if received:
             return []
-        translation = Translation()
+        translation, events = Translation(), list[Event]()
         try:
-            events = translation.events(bytes(self._body))
+            translation.read(bytes(self._body), events)
         except WireError as error:
             return self._fail(f"the upstream server sent a broken answer: {error}")
         self.is_over = True
-        if events and isinstance(events[-1], Failure):
+        if translation.has_failed:
             return events
         if not translation.is_whole:
             return self._fail("the upstream server's answer has no finish_reason")

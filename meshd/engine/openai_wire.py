@@ -53,20 +53,20 @@ class _Function(msgspec.Struct, gc=False):
     arguments: str | None = None
 
 
-class _ToolCall(msgspec.Struct):
+class _ToolCall(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     message: _Delta | None = None
     text: str | None = None
@@ -80,13 +80,13 @@ class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
 
 
-class Chunk(msgspec.Struct):
+class Chunk(msgspec.Struct, gc=False):
     """A chunk of a stream, or a whole plain answer: what we read of either."""
 
     choices: list[_Choice] | None = None
@@ -94,7 +94,7 @@ class Chunk(msgspec.Struct):
     error: Any = None
 
 
-_DECODER = msgspec.json.Decoder(Chunk)
+_DECODE = msgspec.json.Decoder(Chunk).decode
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -146,39 +146,44 @@ def request_body(job: Job, model: str) -> bytes:
 
 
 class Translation:
-    """One answer, payload by payload. `is_whole` is true once the upstream said why it ended."""
+    """One answer, payload by payload. `is_whole` is true once the upstream said why it ended,
+    `has_failed` once the last event was a Failure."""
+
+    __slots__ = ("_made_bytes", "_reason", "_stop", "_usage", "has_failed", "is_whole")
 
     def __init__(self) -> None:
         self.is_whole = False
+        self.has_failed = False
         self._reason = "stop"
         self._stop = ""
         self._usage: _Usage | None = None
         self._made_bytes = 0
 
-    def events(self, payload: bytes) -> list[Event]:
-        """What one payload says. The last event may be a Failure. Raises WireError."""
+    def read(self, payload: bytes, events: list[Event]) -> None:
+        """Adds what one payload says to `events`. Raises WireError."""
         try:
-            chunk = _DECODER.decode(payload)
+            chunk = _DECODE(payload)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise WireError(f"it is not a chat answer ({error})") from None
         if chunk.error is not None:
-            return [failure_of_error(chunk.error)]
+            events.append(failure_of_error(chunk.error))
+            self.has_failed = True
+            return
         if chunk.usage is not None:
             self._usage = chunk.usage
-        events: list[Event] = []
-        if chunk.choices:
-            choice = chunk.choices[0]
-            delta = choice.delta or choice.message
-            if delta is not None:
-                self._speak(delta, choice.logprobs, events)
-            elif choice.text:
-                events.append(TextDelta(choice.text))
-                self._made_bytes += len(choice.text)
-            if choice.finish_reason:
-                if type(choice.stop_reason) is str:
-                    self._stop = choice.stop_reason
-                self._end(choice.finish_reason, events)
-        return events
+        if not chunk.choices:
+            return
+        choice = chunk.choices[0]
+        delta = choice.delta or choice.message
+        if delta is not None:
+            self._speak(delta, choice.logprobs, events)
+        elif choice.text:
+            events.append(TextDelta(choice.text))
+            self._made_bytes += len(choice.text)
+        if choice.finish_reason:
+            if type(choice.stop_reason) is str:
+                self._stop = choice.stop_reason
+            self._end(choice.finish_reason, events)
 
     def finish(self, job: Job, prompt_s: float, generation_s: float) -> Finish:
         """The account. Times are as seen from here, in seconds."""
@@ -227,6 +232,7 @@ class Translation:
         if reason in FAILED_REASONS:
             message = f"the upstream server broke its answer off (finish_reason {reason!r})"
             events.append(failure_of("engine_failed", message, elsewhere=True))
+            self.has_failed = True
             return
         self.is_whole = True
         if reason in FINISH_REASONS:
