@@ -32,16 +32,15 @@ class SseSplitter:
     def feed(self, received: bytes) -> list[bytes]:
         """Payloads completed by `received`. Raises SseError."""
         whole = self._rest + received if self._rest else received
+        end = whole.rfind(b"\n\n")
         payloads: list[bytes] = []
-        if not self._lines and b"\r" not in whole:
-            *events, self._rest = whole.split(b"\n\n")
-            for event in events:
-                if event[:6] == b"data: " and b"\n" not in event:
-                    # The usual case: an event of one line.
-                    payloads.append(event[6:])
-                else:
-                    self._take_lines([*event.split(b"\n"), b""], payloads)
+        if end > 0 and whole.startswith(b"data: ") and not self._lines and b"\r" not in whole:
+            payloads = whole[6:end].split(b"\n\ndata: ")
+        if payloads and whole.count(b"\n", 0, end) == 2 * len(payloads) - 2:
+            # The usual case: every event is of one line.
+            self._rest = whole[end + 2 :]
         else:
+            payloads = []
             *lines, self._rest = whole.split(b"\n")
             self._take_lines(lines, payloads)
         if self._size + len(self._rest) > EVENT_MAX_BYTES:

@@ -35,6 +35,20 @@ def test_any_cut_of_the_bytes_gives_the_same_payloads(cuts):
     assert found + splitter.finish() == PAYLOADS
 
 
+LINES = st.lists(st.sampled_from([b"{}", b"data: ", b"data: x", b"", b"event: y"]), max_size=3)
+
+
+@given(st.lists(LINES, max_size=6), st.lists(st.integers(0, 200), max_size=4))
+def test_many_events_at_once_are_what_they_are_one_by_one(events, cuts):
+    """Whether their payloads are of one line or of several, and whatever words are in them."""
+    stream = b"".join(b"".join(b"data: %b\n" % line for line in event) + b"\n" for event in events)
+    splitter, found, last = SseSplitter(), [], 0
+    for cut in [*sorted(cuts), len(stream)]:
+        found += splitter.feed(stream[last:cut])
+        last = max(last, cut)
+    assert found == [b"\n".join(event) for event in events if event]
+
+
 def test_an_event_may_mix_its_line_ends():
     """Begun with CRLF, ended with LF, and cut in between."""
     splitter = SseSplitter()
