@@ -144,16 +144,19 @@ class Beginning:
     async def close(self, outcome: str = "cancelled") -> None:
         """End whatever is still under way. Idempotent."""
         self._disarm()
-        second, self._second = self._second, None
-        if second is not None:
-            second.cancel()
-            await asyncio.gather(second, return_exceptions=True)
-        won, self._won = self._won, None
-        if won is not None:
-            await won.attempt.end("outrun")
+        await self._end_second()
         attempt, self.attempt = self.attempt, None
         if attempt is not None:
             await attempt.end(outcome)
+
+    async def _end_second(self) -> None:
+        second, self._second = self._second, None
+        if second is not None:
+            second.cancel()
+            await asyncio.wait({second})  # which, cancelled itself, leaves it to clean up
+        won, self._won = self._won, None
+        if won is not None:
+            await won.attempt.end("outrun")
 
     # One attempt
 
@@ -225,10 +228,10 @@ class Beginning:
         if self._why == "first":
             now = request.means.clock()
             request.means.hedges.observed(request.demand, now - attempt.sent_at)
-        self.attempt = attempt.on_doubt = None
         self._disarm()
         if self._second is not None:
-            await self.close("outrun")
+            await self._end_second()
+        self.attempt = None  # not before: a client that leaves meanwhile has it ended by `close`
         return Begun(attempt, batch)
 
     async def _replace(self, attempt: Attempt, failure: Failure) -> Begun | Failure | None:
@@ -293,11 +296,10 @@ class Beginning:
     async def _winner(self, won: Begun) -> Begun:
         """The second has begun to answer: the first is closed."""
         self._disarm()
-        self._won = None
         second, self._second = self._second, None
         if second is not None:
             await second
-        attempt, self.attempt = self.attempt, None
+        attempt = self.attempt
         if attempt is not None:
             request = self._request
             request.means.hedges.observed(request.demand, request.means.clock() - attempt.sent_at)
@@ -305,6 +307,7 @@ class Beginning:
                 await attempt.end("failed", words.lost(attempt.name))
             else:
                 await attempt.end("outrun")
+        self.attempt = self._won = None
         return won
 
     # A place in a queue
@@ -356,6 +359,9 @@ class Beginning:
         await attempt.end("moved")
 
     def _disarm(self) -> None:
+        """No watcher starts anything any more."""
+        if self.attempt is not None:
+            self.attempt.on_doubt = None
         if self._hedge is not None:
             self._hedge.cancel()
             self._hedge = None
