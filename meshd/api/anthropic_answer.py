@@ -82,7 +82,7 @@ class MessageAnswer:
             {
                 **_message(self._opening),
                 "content": [block.finished() for block in self._content.blocks],
-                **_stop(finish),
+                **_stop(finish, self._content),
                 "usage": _usage(self._asked, finish, self._content.thought_ratio()),
             }
         )
@@ -188,7 +188,7 @@ class MessageStream(SseEncoder):
         parts = [] if self._content.blocks else self._turn_to(self._content.text())
         parts += self._close()
         usage = _usage(self._asked, finish, self._content.thought_ratio())
-        delta = {**_stop(finish), "container": None}
+        delta = {**_stop(finish, self._content), "container": None}
         return [
             *parts,
             _event("message_delta", {"delta": delta, "usage": usage}),
@@ -224,9 +224,13 @@ def _message(opening: Opening) -> dict[str, Any]:
     }
 
 
-def _stop(finish: Finish) -> dict[str, Any]:
+def _stop(finish: Finish, content: Content) -> dict[str, Any]:
+    """Why it ended. A call that was asked for by name ends, with OpenAI's servers, in a plain
+    "stop"; with Anthropic it is a call like any other."""
     if finish.stop and finish.reason == "stop":
         stopped = {"stop_reason": "stop_sequence", "stop_sequence": finish.stop}
+    elif finish.reason == "stop" and any(block.kind == "tool_use" for block in content.blocks):
+        stopped = {"stop_reason": STOP_REASONS["tool_calls"]}
     else:
         stopped = {"stop_reason": STOP_REASONS[finish.reason]}
     return {**_NOT_STOPPED, **stopped}

@@ -150,6 +150,7 @@ def _data_url(image: Any, where: str) -> str:
         raise bad_type(where, f"'{where}' must be a string: a picture in base64.")
     if image.startswith("data:image/"):
         return image
+    image = image.replace("\n", "").replace("\r", "")  # as Go's decoder does, which Ollama uses
     kind = next((word for start, word in _KINDS.items() if image.startswith(start)), None)
     try:
         b64decode(image, validate=True)

@@ -26,6 +26,14 @@ GENERATION_SAMPLE_MIN_TOKENS = 4
 """Shorter answers hold too few gaps between tokens to time."""
 
 
+RATE_MAX = 1e9
+"""What a load record can tell. One that told more could not be sent at all."""
+
+GAP_MIN_S = 20e-6
+"""Between two tokens of one stream: fifty thousand a second. What comes faster was not made then
+but handed over, a tool call in one piece for example, and says nothing of either phase."""
+
+
 class Rate:
     """Work per second, recent samples first. 0 until something was measured."""
 
@@ -36,7 +44,7 @@ class Rate:
     @property
     def value(self) -> float:
         """Amount per second."""
-        return self._amount / self._seconds if self._seconds > 0 else 0.0
+        return min(self._amount / self._seconds, RATE_MAX) if self._seconds > 0 else 0.0
 
     def observe(self, amount: float, seconds: float) -> None:
         """`amount` was done in `seconds`; a sample without a duration says nothing."""
@@ -72,9 +80,12 @@ class SpeedMeter:
     def observe(self, finish: Finish) -> None:
         """Learn from a finished job. Tokens that came from a cache are not counted as work."""
         prefilled = finish.prompt_tokens - finish.cached_tokens
+        gaps = finish.completion_tokens - 1
+        if gaps >= GENERATION_SAMPLE_MIN_TOKENS and 0 < finish.generation_s < gaps * GAP_MIN_S:
+            self._jobs.observe(1.0, finish.prompt_s + finish.generation_s)
+            return
         if prefilled >= PROMPT_SAMPLE_MIN_TOKENS:
             self._prompt.observe(prefilled, finish.prompt_s)
-        gaps = finish.completion_tokens - 1
         if gaps >= GENERATION_SAMPLE_MIN_TOKENS:
             self._generation.observe(gaps, finish.generation_s)
         self._jobs.observe(1.0, finish.prompt_s + finish.generation_s)

@@ -90,7 +90,7 @@ class HttpClient:
             try:
                 return await Exchange(self, connection).begin(sent)
             except ConnectionFailed:
-                if connection.has_answered:
+                if connection.has_answered or connection.is_given_up:
                     raise
         connection = await self._connect()
         self._busy.add(connection)
@@ -160,6 +160,8 @@ class Connection(asyncio.Protocol):
         self.reader = ResponseReader()
         self.active_at = monotonic()
         self.has_answered = False
+        self.is_given_up = False
+        """Closed by us: whoever was asked over it may still be at work."""
         self._transport: asyncio.Transport | None = None
         self._unread: list[bytes] = []
         self._unread_bytes = 0
@@ -201,6 +203,7 @@ class Connection(asyncio.Protocol):
 
     def fail(self, why: str) -> None:
         """Close the connection; whoever reads from it is told why."""
+        self.is_given_up = True
         self._end(ConnectionFailed(why))
         self.close()
 
@@ -231,13 +234,13 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self.has_answered:
+        if not self.has_answered or (exc is not None and not self.reader.is_whole):
+            self._end(ConnectionFailed(str(exc) if exc else "it closed the connection"))
+        else:
             try:
                 self.reader.close()
             except HttpError as error:
                 self._end(error)
-        else:
-            self._end(ConnectionFailed(str(exc) if exc else "it closed the connection"))
         self._wake()
 
     async def _more(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from protocol.jobs import Event
+from protocol.jobs import Event, Failure, Finish
 
 
 class Mailbox:
@@ -18,12 +18,16 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self._is_over = False
         self._filled = asyncio.Event()
 
     def put(self, events: Sequence[Event]) -> None:
-        """Add events; the reader wakes."""
-        self._events.extend(events)
-        self._filled.set()
+        """Add events; the reader wakes. Nothing comes after a last word: a worker that dies once
+        an answer is whole, but not yet taken, has not failed it."""
+        if events and not self._is_over:
+            self._events.extend(events)
+            self._is_over = isinstance(events[-1], Finish | Failure)
+            self._filled.set()
 
     async def take(self) -> list[Event]:
         """Everything that came since the last call; waits until there is something."""

@@ -40,6 +40,9 @@ CALL_ID_MAX_CHARS = 256
 FAILED_REASONS = {"error", "abort"}
 """Finish reasons with which servers say that the answer is not whole."""
 
+TOKENS_MAX = 10_000_000
+"""An upstream that counts more than ten of the longest contexts has counted wrong."""
+
 BYTES_PER_TOKEN = 3.6
 """For counts that an upstream does not give."""
 
@@ -163,7 +166,7 @@ class Translation:
         """Adds what one payload says to `events`. Raises WireError."""
         try:
             chunk = _DECODE(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise WireError(f"it is not a chat answer ({error})") from None
         if chunk.error is not None:
             events.append(failure_of_error(chunk.error))
@@ -188,15 +191,18 @@ class Translation:
     def finish(self, job: Job, prompt_s: float, generation_s: float) -> Finish:
         """The account. Times are as seen from here, in seconds."""
         usage = self._usage or _Usage()
+        prompt, made = usage.prompt_tokens, usage.completion_tokens
+        counted = _is_count(prompt) and _is_count(made)
+        if not counted:
+            prompt, made = _estimate(job), round(self._made_bytes / BYTES_PER_TOKEN)
+        assert prompt is not None
+        assert made is not None
         cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
-        counted = usage.prompt_tokens is not None and usage.completion_tokens is not None
         return Finish(
             self._reason,
-            prompt_tokens=max(0, usage.prompt_tokens or 0) if counted else _estimate(job),
-            completion_tokens=max(0, usage.completion_tokens or 0)
-            if counted
-            else round(self._made_bytes / BYTES_PER_TOKEN),
-            cached_tokens=max(0, cached or 0),
+            prompt_tokens=prompt,
+            completion_tokens=made,
+            cached_tokens=min(max(0, cached or 0), prompt),
             prompt_s=prompt_s,
             generation_s=generation_s,
             counted=counted,
@@ -255,7 +261,7 @@ def failure_of_status(status: int, body: bytes, retry_after: str) -> Failure:
     """An HTTP error of the upstream, in our words and with its own message."""
     try:
         decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         decoded = body.decode("utf-8", "replace").strip() or f"HTTP status {status}"
     error = decoded.get("error", decoded) if isinstance(decoded, dict) else decoded
     message, word = _error_words(error)
@@ -310,6 +316,10 @@ def _error_words(error: Any) -> tuple[str, str]:
 
 def _is_context(message: str, word: str) -> bool:
     return "context_length_exceeded" in word or "exceed_context_size" in word
+
+
+def _is_count(tokens: int | None) -> bool:
+    return tokens is not None and 0 <= tokens <= TOKENS_MAX
 
 
 def _estimate(job: Job) -> int:

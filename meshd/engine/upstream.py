@@ -276,8 +276,8 @@ class UpstreamEngine:
         raw = await self._get(path, b"" if body is None else msgspec.json.encode(body))
         try:
             return msgspec.json.decode(raw)
-        except UnicodeDecodeError:
-            raise ValueError(f"its {path} is not UTF-8") from None
+        except (UnicodeDecodeError, RecursionError):
+            raise ValueError(f"its {path} is not UTF-8, or nested without end") from None
 
     async def _list(self, base: str) -> list[Listed]:
         """Raises ValueError where this is not a list of models, and ConnectionFailed."""
@@ -293,7 +293,7 @@ class UpstreamEngine:
             raise ValueError("it hung up instead of listing its models; name one with model=ID")
         try:
             listed = read_listing(msgspec.json.decode(body), self.name)
-        except UnicodeDecodeError:
+        except (UnicodeDecodeError, RecursionError):
             listed = None
         if listed is None:
             raise ValueError("its /models is not a list of models")

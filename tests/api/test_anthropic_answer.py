@@ -154,6 +154,13 @@ def test_batches_do_not_show():
     assert encoded(*[[event] for event in flow], **THINK) == encoded(flow, **THINK)
 
 
+def test_a_call_that_was_asked_for_by_name_is_a_call():
+    """OpenAI's servers end it with "stop", and an agent goes on only at "tool_use"."""
+    assert whole([*CALLS, Finish("stop", 5, 2)])["stop_reason"] == "tool_use"
+    *_, last, _ = official(stream([*CALLS, Finish("stop", 5, 2)]))
+    assert last["delta"]["stop_reason"] == "tool_use"
+
+
 def test_calls_are_blocks():
     """Their input is an object when whole, and pieces of JSON in a stream."""
     answer = whole([TextDelta("so"), *CALLS, Finish("tool_calls", 5, 2)])

@@ -33,7 +33,10 @@ def test_pictures_become_data_urls_of_their_kind():
         picture(f"data:image/jpeg;base64,{JPEG}"),
         picture(images[2]),
     ]
-    assert user_turn("", [PNG])["content"] == [picture(f"data:image/png;base64,{PNG}")]
+    one = [picture(f"data:image/png;base64,{PNG}")]
+    assert user_turn("", [PNG])["content"] == one
+    wrapped = f"{PNG[:5]}\r\n{PNG[5:]}\n"
+    assert user_turn("", [wrapped])["content"] == one
     assert user_turn("Hi", [])["content"] == "Hi"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from meshd.core.stats import KEEP, Rate, SpeedMeter
+from protocol.fields import encode_record
 from protocol.jobs import Finish
+from tests.core.routing.fleet import model_load
 
 
 def finish(**changes) -> Finish:
@@ -33,6 +35,13 @@ def test_a_rate_follows_a_change_within_ten_samples():
     for _ in range(10):
         rate.observe(10, 1.0)
     assert rate.value < 40
+
+
+def test_no_rate_is_more_than_a_record_can_tell():
+    """A load record that cannot be encoded would silence its node."""
+    rate = Rate()
+    rate.observe(1e9, 1e-9)
+    assert encode_record(model_load(prompt_tps=rate.value))
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
@@ -100,3 +109,12 @@ def test_backlog_is_the_wait_of_a_new_job(in_flight, queued, slots, expected):
 def test_backlog_is_zero_while_nothing_is_known():
     """No guess is made from nothing."""
     assert SpeedMeter().backlog_s(4, 4, 4) == 0.0
+
+
+def test_an_answer_handed_over_in_one_piece_measures_no_speed():
+    """A tool call that came at once was made before: its time is neither phase's."""
+    meter = SpeedMeter()
+    meter.observe(finish())
+    before = meter.generation_tps, meter.prompt_tps
+    meter.observe(finish(prompt_s=2.5, generation_s=1e-4))
+    assert (meter.generation_tps, meter.prompt_tps) == before

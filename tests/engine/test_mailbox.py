@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from meshd.engine.mailbox import Mailbox
-from protocol.jobs import TextDelta
+from protocol.jobs import Failure, Finish, TextDelta
 
 A, B, C = TextDelta("a"), TextDelta("b"), TextDelta("c")
+DONE = Finish("stop", 1, 1)
 
 
 async def test_what_gathered_leaves_as_one_batch():
@@ -26,3 +27,11 @@ async def test_an_asker_waits_for_the_next_event():
     assert not waiting.done()
     mailbox.put([A])
     assert await waiting == [A]
+
+
+async def test_nothing_comes_after_the_last_word():
+    """A worker that dies after an answer was whole has not failed it."""
+    mailbox = Mailbox()
+    mailbox.put([A, DONE])
+    mailbox.put([Failure("engine_failed", "the worker died", elsewhere=True)])
+    assert await mailbox.take() == [A, DONE]

@@ -93,6 +93,33 @@ def test_a_completion_stream_speaks_in_text():
     assert events[-1].reason == "length"
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 9, "completion_tokens": 2**64 - 1},
+        {"prompt_tokens": 10**12, "completion_tokens": 2},
+        {"prompt_tokens": -1, "completion_tokens": 2},
+    ],
+)
+def test_a_count_that_cannot_be_is_not_believed(usage):
+    """Nor would it fit into a message to a peer."""
+    *_, finish = stream(sse(delta(content="x" * 36), delta("stop"), {"usage": usage}) + DONE)
+    assert (finish.prompt_tokens, finish.completion_tokens, finish.counted) == (2, 10, False)
+
+
+def test_no_more_of_a_prompt_is_cached_than_there_is():
+    """Some servers count a cache of their own."""
+    usage = {**USAGE, "prompt_tokens_details": {"cached_tokens": 10**9}}
+    *_, finish = stream(sse(delta(content="a"), delta("stop"), {"usage": usage}) + DONE)
+    assert finish.cached_tokens == finish.prompt_tokens == 9
+
+
+def test_an_answer_nested_without_end_is_broken():
+    """It is refused as any other, before Python's own stack ends."""
+    (failure,) = stream(b"data: " + b"[" * 9_000 + b"]" * 9_000 + b"\n\n")
+    assert failure.code == "engine_failed"
+
+
 def test_without_usage_counts_are_estimated_and_say_so():
     """Nobody may take an estimate for a measurement."""
     finish = stream(sse(delta(content="x" * 36), delta("stop")) + DONE)[-1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from dataclasses import replace
 
 import pytest
@@ -153,6 +155,42 @@ async def test_leaving_closes_the_connection_so_that_the_server_stops(script):
         assert engine.stats()[0].in_flight == 0
 
 
+async def test_what_we_gave_up_is_not_asked_again(script, monkeypatch):
+    """Only a connection that the server dropped is tried anew: else it would work twice."""
+    monkeypatch.setattr(http_client, "SILENCE_MAX_S", 0.0)
+    script.replies = [STREAMED, b"", STREAMED]
+    async with adopted(script) as engine:
+        assert [batch async for batch in engine.generate(JOB)]
+        asking = asyncio.ensure_future(anext(engine.generate(JOB)))
+        while len(script.posts) < 2:  # noqa: ASYNC110 - the server has no event for it
+            await asyncio.sleep(0.01)
+        engine._client.sweep()
+        (failure,) = await asyncio.wait_for(asking, 5)
+    assert "silent" in failure.message
+    assert len(script.posts) == 2
+
+
+async def test_a_reset_is_not_the_end_of_an_answer(unused_tcp_port):
+    """A body that ends with its connection is whole when the connection was closed, not reset."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf a song")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", unused_tcp_port):
+        client = http_client.HttpClient(f"http://127.0.0.1:{unused_tcp_port}")
+        exchange = await client.request("GET", "/song")
+        assert await exchange.read() == b"half a song"
+        with pytest.raises(http_client.ConnectionFailed, match="reset"):
+            await exchange.read()
+        exchange.end()
+
+
 async def test_a_silent_server_is_given_up(script, monkeypatch):
     """The sweep ends what has been silent for too long."""
     monkeypatch.setattr(http_client, "SILENCE_MAX_S", 0.0)
@@ -180,7 +218,13 @@ async def test_a_server_that_is_down_is_an_engine_without_models(answer, unused_
 
 @pytest.mark.parametrize(
     "listing",
-    [reply(b"<html>"), reply(b"[1"), reply(b'{"error": "x"}'), reply(b"no", status=b"500 No")],
+    [
+        reply(b"<html>"),
+        reply(b"[1"),
+        reply(b"[" * 9_000 + b"]" * 9_000),
+        reply(b'{"error": "x"}'),
+        reply(b"no", status=b"500 No"),
+    ],
 )
 async def test_a_server_that_lists_nothing_sensible_has_no_models(script, listing):
     """It is not taken for an OpenAI-compatible one."""

@@ -49,6 +49,9 @@ PROMPT_TPS_UNMEASURED = 400.0
 GENERATION_TPS_UNMEASURED = 25.0
 """Assumed decode rate before the first measurement, tokens/s (a Pi has 4, a GPU PC 90)."""
 
+RATE_MIN_TPS = 0.001
+"""A token in a quarter of an hour: less is no measurement, and its inverse no duration."""
+
 LOAD_UNMEASURED_S = 10.0
 """Assumed cold start before the first measurement: 5 GB from a disk at 500 MB/s."""
 
@@ -267,4 +270,4 @@ def _waits(ahead: int, slots: int) -> int:
 
 
 def _rate(measured_tps: float, otherwise_tps: float) -> float:
-    return measured_tps if measured_tps > 0 else otherwise_tps
+    return measured_tps if measured_tps > RATE_MIN_TPS else otherwise_tps

@@ -155,9 +155,11 @@ def test_errors_cost_time_whoever_saw_them():
     assert cost(errors=0.1, error_ratio=0.5).penalty_s == whole / 2
 
 
-def test_rates_that_were_never_measured_are_assumed():
-    """Between the slowest and the fastest machine of a household."""
-    new = cost(model_load(prompt_tps=0.0, generation_tps=0.0))
+@pytest.mark.parametrize("nothing", [0.0, 5e-324])
+def test_rates_that_were_never_measured_are_assumed(nothing):
+    """Between the slowest and the fastest machine of a household. A rate whose inverse is infinite
+    is none: one such peer would make every comparison fail."""
+    new = cost(model_load(prompt_tps=nothing, generation_tps=nothing))
     assert new.prefill_s == pytest.approx(200 / rules.PROMPT_TPS_UNMEASURED)
     assert new.decode_s == pytest.approx(50 / rules.GENERATION_TPS_UNMEASURED)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from meshd.core.routing.prefix import (
     BLOCK_BYTES,
-    BLOCKS_MAX,
+    CUTS_MAX,
     DIGEST_BYTES,
     KEYS_MAX,
     CachedPrefixes,
@@ -141,13 +141,21 @@ def test_a_digest_of_another_size_is_not_understood():
 def test_cuts_and_keys_are_bounded():
     """A prompt of a thousand messages, and a machine with a thousand slots."""
     long = chat(*map(str, range(1_000)))
-    assert len(cuts_of(long)) == BLOCKS_MAX
+    assert len(cuts_of(long)) == CUTS_MAX
     cache = CachedPrefixes(1_000)
     for index in range(1_000):
         cache.served(cuts_of(chat(str(index))))
     digest = cache.digest()
     assert len(digest) == DIGEST_BYTES
     assert sum(byte.bit_count() for byte in digest) <= 4 * KEYS_MAX
+
+
+def test_a_long_conversation_is_known_by_its_end():
+    """Who answered its last turn has nearly all of it; who left early has less than that."""
+    texts = [f"message {index} {'x' * 400}" for index in range(300)]
+    now = cuts_of(chat(*texts))
+    assert cached_ratio(holding(chat(*texts[:298])), now) > 0.98
+    assert cached_ratio(holding(chat(*texts[:64])), now) < 0.22
 
 
 def test_strangers_rarely_look_known():
