@@ -113,6 +113,8 @@ class WorkerEngine:
         self._record: ModelRecord | None = None
         self._state = _State()
         self._owner: asyncio.Task[None] | None = None
+        self._gate = asyncio.Lock()
+        """Held while a process is being stopped: the next one is started after it."""
         self._crashes = CrashRecord()
         self._meter = SpeedMeter()
         self._load_s = 0.0
@@ -269,9 +271,11 @@ class WorkerEngine:
 
     async def _warm(self) -> None:
         """Returns when the worker answers. Raises EngineError when it never will."""
-        state = self._state
-        if self._owner is None and not state.broken:
-            self._owner = asyncio.create_task(self._supervise(state), name=f"engine: {self.name}")
+        async with self._gate:
+            state = self._state
+            if self._owner is None and not state.broken:
+                work = self._supervise(state)
+                self._owner = asyncio.create_task(work, name=f"engine: {self.name}")
         await state.settled.wait()
         if state.broken:
             raise EngineError(state.broken)
@@ -354,14 +358,15 @@ class WorkerEngine:
 
     async def _stop(self, why: str) -> None:
         """End the process, and whoever still waits for it; the next load begins afresh."""
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            owner.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await owner
-        self._fail_all(failure_of("engine_failed", why, elsewhere=True))
-        self._state.give_up(why)
-        self._state = _State()
+        async with self._gate:
+            owner, self._owner = self._owner, None
+            if owner is not None:
+                owner.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await owner
+            self._fail_all(failure_of("engine_failed", why, elsewhere=True))
+            self._state.give_up(why)
+            self._state = _State()
         self._crashes.clear()
         self._prefixes.clear()
 

@@ -127,6 +127,18 @@ async def test_unloading_ends_the_process_and_the_next_job_loads_again():
         assert isinstance(await last_event(engine.generate(JOB)), Finish)
 
 
+async def test_a_job_that_comes_while_its_model_is_unloaded_has_it_loaded_again():
+    """It waits for the old process to end: two of them would not fit, and one would be lost."""
+    async with running() as engine:
+        pid = engine.worker_pid
+        unloading = asyncio.create_task(engine.unload("m"))
+        await asyncio.sleep(0)
+        assert isinstance(await last_event(engine.generate(JOB)), Finish)
+        await unloading
+        assert engine.worker_pid not in {None, pid}
+        assert isinstance(await last_event(engine.generate(JOB)), Finish)
+
+
 async def test_a_busy_model_is_not_unloaded():
     """Nor is one that is not here."""
     async with running() as engine:
