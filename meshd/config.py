@@ -37,6 +37,8 @@ CONFIG_MAX_BYTES = 1024 * 1024
 ENVIRONMENT_PREFIX = "MESHD_"
 CONFIG_VARIABLE = "MESHD_CONFIG"
 
+EVERY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
 
 class ConfigError(Exception):
     """The settings cannot be used; the text is one line that names the key and the remedy."""
@@ -108,7 +110,22 @@ def load_settings(
     if "state_dir" not in found:
         found["state_dir"] = default_state_dir()
     found.setdefault("name", node_name(socket.gethostname()))
-    return Settings(**found, origins=origins)
+    settings = Settings(**found, origins=origins)
+    _check_ports(settings)
+    return settings
+
+
+def _check_ports(settings: Settings) -> None:
+    """The daemon must not stand in its own way, and then tell people to stop whoever does."""
+    port, hosts = settings.http_port, {settings.http_host, settings.mesh_host}
+    if port not in {settings.mesh_port, settings.relay_port} - {0}:
+        return
+    if len(hosts) == 1 or not hosts.isdisjoint(EVERY_HOST):
+        origins = settings.origins
+        raise ConfigError(
+            f"http ({origins['http_port']}) and mesh ({origins['mesh_port']}) both want port "
+            f"{port}: the mesh takes {settings.mesh_port} and {settings.relay_port}"
+        )
 
 
 def _layers(

@@ -65,6 +65,21 @@ def test_relay_port_follows_the_mesh_port(mesh: str, ports: tuple[int, int]) -> 
     assert (settings.mesh_port, settings.relay_port) == ports
 
 
+@pytest.mark.parametrize(
+    ("http", "mesh"),
+    [("127.0.0.1:8788", None), ("127.0.0.1:8789", None), ("[::1]:9000", "[::1]:9000")],
+)
+def test_the_endpoint_and_the_mesh_must_not_want_one_port(http: str, mesh: str | None) -> None:
+    """Said before anything listens: afterwards "the port is taken" would blame a stranger."""
+    assert "both want port" in refusal({"http": http, "mesh": mesh})
+
+
+def test_one_port_on_two_addresses_is_two_ports(tmp_path: Path) -> None:
+    """As is any free one."""
+    for http, mesh in (("127.0.0.1:9000", "192.168.1.2:9000"), ("127.0.0.1:0", "127.0.0.1:0")):
+        load_settings({"http": http, "mesh": mesh, "state_dir": str(tmp_path)}, {}, None)
+
+
 def test_lists_are_repeated_flags_cut_text_or_toml_arrays(tmp_path: Path) -> None:
     """Each layer writes lists its own way; engines keep the commas inside a SPEC."""
     peers = load_settings({"peer": ["a:1", "[fe80::1%eth0]:2", "a:1"]}, {}, None).peers

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,15 +49,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except BrokenPipeError:  # `meshctl status | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return exits.OK
+    except OSError as error:  # most often a full disk that it was to write to
+        _drop_output()
+        sys.stderr.write(f"meshctl: stopped by the system: {error}\n")
+        return exits.FAILURE
     return code
+
+
+def _drop_output() -> None:
+    """What is still in the buffer goes nowhere, instead of failing once more at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """The parser, and the parser of each command by name."""
     parser = Parser(prog="meshctl", description="See and steer the mesh.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"meshctl {__version__}")
+    url = os.environ.get(client.URL_VARIABLE) or client.DEFAULT_URL
+    parser.add_argument("--node", metavar="URL", default=url, help="the node to ask")
     sub = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     status = _command(sub, "status", "every node on one screen")
     status.add_argument("--watch", action="store_true", help="keep looking, once a second")
@@ -174,6 +186,5 @@ def _connect_command(sub: Any) -> Parser:
 def _command(sub: Any, name: str, words: str) -> Parser:
     command: Parser = sub.add_parser(name, help=words, epilog=EPILOG)
     command.add_argument("--json", action="store_true", help="print JSON")
-    url = os.environ.get(client.URL_VARIABLE) or client.DEFAULT_URL
-    command.add_argument("--node", metavar="URL", default=url, help="the node to ask")
+    command.add_argument("--node", metavar="URL", default=SUPPRESS, help="the node to ask")
     return command

@@ -32,8 +32,8 @@ class Request:
     """Made when a job arrives. Not for use by two tasks at once, but for a hedge and its first."""
 
     __slots__ = (
-        "_asked", "_excluded", "_fingerprint", "began_at", "demand", "job", "means", "queued_s",
-        "said", "story", "tries",
+        "_asked", "_excluded", "_fingerprint", "_unable", "began_at", "demand", "job", "means",
+        "queued_s", "said", "story", "tries",
     )  # fmt: skip
 
     def __init__(self, means: Means, job: Job, demand: Demand, story: Story, now: float) -> None:
@@ -47,6 +47,8 @@ class Request:
         """Attempts made; the number of the last."""
         self._excluded: dict[str, int] = {}
         """The runs of nodes (boot id by node id) that will not be asked again."""
+        self._unable: dict[str, int] = {}
+        """Those that cannot go on with what another began."""
         self.queued_s = 0.0
         """How long the last attempt has waited for a place, as its node told."""
         self._fingerprint = ""
@@ -87,12 +89,12 @@ class Request:
 
     def _left_out(self, view: MeshView, beside: Collection[str]) -> Collection[str]:
         """Nodes that are not to be asked: those in `beside`, and runs that have failed."""
-        if not self._excluded:
+        if not self._excluded and not self._unable:
             return frozenset(beside)
         members = view.members
         failed = {
             node_id
-            for node_id, boot_id in self._excluded.items()
+            for node_id, boot_id in (self._unable | self._excluded).items()
             if node_id in members and members[node_id].boot_id == boot_id
         }
         return failed.union(beside)
@@ -115,7 +117,9 @@ class Request:
     def failed(self, attempt: Attempt, failure: Failure) -> None:
         """Not there again: except where only a worker died in the middle of an answer, which will
         be back in a moment, while its breaker sends the next attempt to others that can."""
-        if failure.code != "engine_failed" or not self.said.begun:
+        if self.said.begun and failure.code == "unsupported":
+            self._unable[attempt.node_id] = attempt.candidate.offer.member.boot_id
+        elif failure.code != "engine_failed" or not self.said.begun:
             self.exclude(attempt)
 
     def exclude(self, attempt: Attempt) -> None:
@@ -131,9 +135,12 @@ class Request:
         """This attempt has begun to answer."""
         self._fingerprint = attempt.candidate.offer.model.fingerprint
 
-    def start_over(self) -> None:
-        """Nothing of what was collected has left: the next attempt begins at the beginning."""
-        self.said = Said()
+    def start_over(self, attempt: Attempt) -> None:
+        """Nothing of what was collected has left: another begins at the beginning, also one that
+        could only not go on."""
+        self.exclude(attempt)
+        self._unable.clear()
+        self.said, self.demand = Said(), self._asked
 
     def carried_on(self, attempt: Attempt, failure: Failure) -> None:
         """Somebody is to go on where `attempt` failed: what was said is a part of the prompt."""

@@ -135,24 +135,23 @@ class Answering:
         if not failure.elsewhere:
             return failure
         hindrance = self._hindrance()
-        if hindrance and collected is None:
+        if not hindrance:
+            if request.said.is_complete(request.job):
+                return request.ending()
+            self._seams += 1
+            request.carried_on(attempt, failure)
+            self._beginning = Beginning(request, "continuation", failure=failure)
+            found = await self._beginning.next()
+            if not isinstance(found, Failure):
+                return found
+            hindrance = "nobody else can" if found is failure else found.message
+        if collected is None:
             return words.broken_off(failure, hindrance)
-        if hindrance and collected is not None:
-            collected.clear()
-            request.exclude(attempt)
-            request.start_over()
-            self._beginning = Beginning(request, "retry", failure=failure)
-            return await self._beginning.next()
-        if request.said.is_complete(request.job):
-            return request.ending()
-        self._seams += 1
-        request.carried_on(attempt, failure)
-        self._beginning = Beginning(request, "continuation", failure=failure)
-        found = await self._beginning.next()
-        if isinstance(found, Failure) and collected is None:
-            why = "nobody else can" if found is failure else found.message
-            return words.broken_off(failure, why)
-        return found
+        collected.clear()
+        self._seams = 0
+        request.start_over(attempt)
+        self._beginning = Beginning(request, "retry", failure=failure)
+        return await self._beginning.next()
 
     def _hindrance(self) -> str:
         """Why nobody can go on from here; empty when somebody may."""

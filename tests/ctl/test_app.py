@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+FULL = Path("/dev/full")
 
 Meshctl = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -78,6 +81,24 @@ def test_no_daemon_is_exit_3_and_says_what_to_do(meshctl: Meshctl) -> None:
         assert (done.returncode, done.stdout) == (3, "")
         assert "no node answers at http://127.0.0.1:9" in done.stderr
         assert "meshd run" in done.stderr
+
+
+def test_the_node_may_be_named_before_the_command(meshctl: Meshctl) -> None:
+    """And the one behind it is the one that counts."""
+    near, far = "http://127.0.0.1:9", "http://127.0.0.1:10"
+    assert f"no node answers at {far}" in meshctl("--node", far, "status").stderr
+    assert f"no node answers at {near}" in meshctl("--node", far, "peers", "--node", near).stderr
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full here")
+def test_output_that_cannot_be_written_is_one_clear_line() -> None:
+    """A full disk behind `meshctl status > file`."""
+    with FULL.open("wb") as full:
+        command = [sys.executable, "-m", "meshd.ctl", "version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("meshctl: stopped by the system: ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 4), (403, 4), (400, 1), (500, 1), (503, 1)])

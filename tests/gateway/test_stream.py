@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from meshd.core.ports import RequestFailed
 from meshd.core.routing import deadlines
-from meshd.gateway import mesh, stream
+from meshd.gateway import stream
 from meshd.gateway.attempt import Attempt
 from meshd.gateway.continuation import SEAMS_MAX
 from protocol.jobs import (
@@ -291,44 +290,6 @@ async def test_a_place_in_the_next_node_s_queue_may_be_told_in_the_middle(monkey
     _, events = await house.read(LONG)
     assert Queued(1, 0.5) in events
     assert text_of(events) == "Paris"
-
-
-async def test_a_whole_answer_goes_on_rather_than_over():
-    """Five words need not be made twice; the client sees one answer, and who finished it."""
-    house = Storytellers(node1=[(5, GONE)])
-    head, events = await house.read(chat(max_tokens=None))
-    assert text_of(events) == WHOLE_STORY
-    assert (head.node_name, head.attempts) == ("node2", 2)
-    assert house.jobs[1].prefix_tokens == (0, 1, 2, 3, 4)
-    assert notes_of(events) == []
-    assert house.is_tidy
-
-
-async def test_a_whole_answer_that_cannot_be_handed_on_begins_again():
-    """Nothing of it has left, so half a call costs only time."""
-    house = Household(node1=[CALL, GONE], node2=WORDS)
-    head, events = await house.read(chat())
-    assert (events, head.node_name, head.attempts) == (WORDS, "node2", 2)
-    assert house.is_tidy
-
-
-async def test_a_whole_answer_that_nobody_can_finish_is_refused_with_the_reason():
-    """An HTTP error, not half an answer."""
-    house = Storytellers(node1=[(2, GONE)], node2=[(2, GONE)], node3=[(2, GONE)])
-    with pytest.raises(RequestFailed) as refused:
-        await house.read(chat(max_tokens=None))
-    assert refused.value.failure == GONE
-    assert house.is_tidy
-
-
-async def test_an_answer_without_end_is_refused(monkeypatch):
-    """What is collected is bounded."""
-    monkeypatch.setattr(mesh, "ANSWER_EVENTS_MAX", 10)
-    house = Storytellers()
-    with pytest.raises(RequestFailed) as refused:
-        await house.read(chat(max_tokens=None))
-    assert "no end" in refused.value.failure.message
-    assert house.is_tidy
 
 
 async def test_a_client_that_leaves_in_the_middle_frees_the_slot():
