@@ -242,7 +242,7 @@ class Beginning:
         await attempt.end("failed", failure)
         if not failure.elsewhere:
             return failure
-        self._failure = failure
+        self._failure = words.gone(attempt.name, failure)
         self._request.failed(attempt, failure)
         if self._second is None:
             return None

@@ -66,6 +66,14 @@ def lost(name: str) -> Failure:
     return Failure("unreachable", f"{name} does not answer any more", elsewhere=True)
 
 
+def gone(name: str, failure: Failure) -> Failure:
+    """What a node said that leaves, in words for a client that may have asked another one."""
+    if failure.code != "draining":
+        return failure
+    message = f"{name} is being drained or stopped, and no other node can answer this now"
+    return replace(failure, message=message)
+
+
 def stalled(name: str, silent_s: float) -> Failure:
     """A stream that stopped coming."""
     message = f"{name} stopped in the middle of the answer for {silent_s:.1f} s"

@@ -35,6 +35,16 @@ async def test_a_node_that_does_not_come_back_is_not_waited_for_long():
     assert house.is_tidy
 
 
+async def test_a_client_is_told_which_node_it_was_that_left(monkeypatch):
+    """It may have asked another one, and "this node" would send its owner to the wrong machine."""
+    monkeypatch.setattr(beginning, "COMEBACK_WAIT_S", 0.0)
+    house = Household(node1=[REFUSED], node2=[REFUSED], node3=[LEAVING])
+    with pytest.raises(RequestFailed) as refused:
+        await house.gateway.submit(chat())
+    assert refused.value.failure.code == "draining"
+    assert refused.value.failure.message.startswith("node3 is being drained or stopped, and no ")
+
+
 async def test_this_node_itself_and_a_node_that_is_full_are_not_waited_for(monkeypatch):
     """Their next word would be the same."""
     monkeypatch.setattr(beginning, "COMEBACK_WAIT_S", 3600.0)
