@@ -4,7 +4,7 @@ A machine that answered the last turn of a conversation reads only what is new o
 node that a request enters cannot count tokens, and must not be told what people talk about; so both
 sides cut a job's prompt at the same places, and hash:
 
-- a chat is cut after each message, a text every `BLOCK_BYTES`. The key of a piece is a hash over
+- a chat is cut after each message, a text every `BLOCK_CHARS`. The key of a piece is a hash over
   the key before it and the piece: equal keys mean equal beginnings, up to and with that piece;
 - tools come first: another prompt is made with other tools. The model does not count, because a
   digest is told beside one model's load;
@@ -41,7 +41,7 @@ BITS_PER_KEY = 4
 KEYS_MAX = 256
 """Keys told at once; beyond them the filter says yes too often."""
 
-BLOCK_BYTES = 512
+BLOCK_CHARS = 512
 """Pieces of a plain text: about 140 tokens, below which reuse saves nothing worth a detour."""
 
 PIECES_MAX = 1_024
@@ -142,7 +142,7 @@ def _pieces(job: Job) -> Sequence[Any]:
     if job.kind == "embedding":
         return ()
     if job.prompt is not None:
-        ends = [*range(0, len(job.prompt), BLOCK_BYTES), len(job.prompt)]
+        ends = [*range(0, len(job.prompt), BLOCK_CHARS), len(job.prompt)]
         return [job.prompt[begin:end] for begin, end in pairwise(ends)]
     return job.messages
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.core.routing.prefix import (
-    BLOCK_BYTES,
+    BLOCK_CHARS,
     CUTS_MAX,
     DIGEST_BYTES,
     KEYS_MAX,
@@ -93,9 +93,9 @@ def test_the_order_of_fields_does_not_matter():
 
 def test_a_text_is_cut_into_blocks():
     """A prompt that goes on after the same blocks is held that far."""
-    text = "".join(chr(97 + index % 26) for index in range(4 * BLOCK_BYTES))
+    text = "".join(chr(97 + index % 26) for index in range(4 * BLOCK_CHARS))
     first = Job("r", "completion", "m", prompt=text)
-    second = replace(first, prompt=text[: 2 * BLOCK_BYTES] + "!" * 2 * BLOCK_BYTES)
+    second = replace(first, prompt=text[: 2 * BLOCK_CHARS] + "!" * 2 * BLOCK_CHARS)
     assert len(cuts_of(first)) == 4
     assert cached_ratio(holding(first), cuts_of(second)) == 0.5
 
