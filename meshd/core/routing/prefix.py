@@ -44,8 +44,9 @@ KEYS_MAX = 256
 BLOCK_CHARS = 512
 """Pieces of a plain text: about 140 tokens, below which reuse saves nothing worth a detour."""
 
-PIECES_MAX = 1_024
-"""Pieces of one prompt that are looked at: half a megabyte of text, in two milliseconds."""
+PIECES_MAX = 512
+"""Pieces of one prompt that are looked at: more turns than a conversation has, or a quarter of a
+megabyte of text, hashed in 5 ms."""
 
 CUTS_MAX = 64
 """Cuts kept of one prompt: the first half, which others share (a system prompt, a tool's manual),
