@@ -66,6 +66,16 @@ class EngineError(Exception):
 
 
 @frozen
+class MemoryLimit:
+    """A bound on the memory of a control group (a container's, a unit's), or the machine's own."""
+
+    group: str
+    """Its path, as the kernel writes it; empty for the whole machine."""
+    available_bytes: int
+    """To models of this daemon and of all others under the same bound."""
+
+
+@frozen
 class HostReading:
     """What a machine says of itself at one moment. Bytes, ratios in [0, 1]."""
 
@@ -77,6 +87,10 @@ class HostReading:
     on_battery: bool = False
     hot: bool = False
     owner_active: bool = False
+    group: str = ""
+    """The control group of this process; empty where there is none with a say in memory."""
+    limits: tuple[MemoryLimit, ...] = ()
+    """All that hold here: `memory_available_bytes` is the least of them. Empty: it is the only."""
 
 
 @frozen

@@ -6,7 +6,8 @@ it lives: the kernel drops the lock with the process, however it ends, and the n
 file. A turn lock makes "read what is promised, decide, promise" one step.
 
 Nothing in these files is secret, and nothing is believed beyond its numbers: two counts of bytes
-for each promise. Where the folder cannot be used a daemon goes by its own promises alone, and says
+for each promise, after the control group of the daemon, which says whose limits its promises
+count against. Where the folder cannot be used a daemon goes by its own promises alone, and says
 so once. All of this blocks for a moment: call it from a thread.
 """
 
@@ -40,6 +41,9 @@ TURN_POLL_S = 0.005
 Promise = tuple[int, int]
 """(bytes reserved, bytes of them that the system counts as taken already)."""
 
+Others = Mapping[str, Sequence[Promise]]
+"""Promises of the other daemons, by their control group; under "" those of who does not say."""
+
 T = TypeVar("T")
 
 
@@ -52,8 +56,10 @@ def machine_folder() -> Path:
 class Ledger:
     """One daemon's promises, and the sight of the others'. One thread at a time."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, group: str = "") -> None:
+        """`group` is the control group of this daemon."""
         self._folder = folder or machine_folder()
+        self._group = group
         self._own: IO[str] | None = None
         self._own_path: Path | None = None
         self._is_alone = False
@@ -64,12 +70,12 @@ class Ledger:
         """This daemon's own, by model id."""
         return self._promises
 
-    def others(self) -> list[Promise]:
+    def others(self) -> Others:
         """What the other living daemons have promised."""
         with self._turn():
             return self._others()
 
-    def decide(self, rule: Callable[[Sequence[Promise]], tuple[T, Mapping[str, Promise]]]) -> T:
+    def decide(self, rule: Callable[[Others], tuple[T, Mapping[str, Promise]]]) -> T:
         """Let `rule` see what others promised, and keep the promises that it adds to our own,
         before anybody else has a turn."""
         with self._turn():
@@ -129,13 +135,14 @@ class Ledger:
             )
             return None
 
-    def _others(self) -> list[Promise]:
+    def _others(self) -> Others:
         if self._is_alone:
-            return []
-        found: list[Promise] = []
+            return {}
+        found: dict[str, list[Promise]] = {}
         for file in sorted(self._folder.glob("*.json"))[:FILES_MAX]:
             if file != self._own_path:
-                found += _living(file)
+                group, promises = _living(file)
+                found.setdefault(group, []).extend(promises)
         return found
 
     def _write(self) -> None:
@@ -148,7 +155,7 @@ class Ledger:
                 _lock(self._own, fcntl.LOCK_EX)
             self._own.seek(0)
             self._own.truncate()
-            self._own.write(json.dumps(list(self._promises.values())))
+            self._own.write(json.dumps([self._group, *self._promises.values()]))
             self._own.flush()
         except OSError as error:
             LOG.warning("promised memory cannot be written down: %s", error)
@@ -174,30 +181,32 @@ def _lock(file: IO[str], kind: int) -> bool:
     return True
 
 
-def _living(file: Path) -> list[Promise]:
-    """The promises of another daemon; a file that nobody holds is dropped."""
+def _living(file: Path) -> tuple[str, list[Promise]]:
+    """The control group and the promises of another daemon; a file that nobody holds is dropped."""
     try:
         number = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(number, "r", encoding="utf-8") as opened:
             if _lock(opened, fcntl.LOCK_SH):
                 file.unlink()
-                return []
+                return "", []
             return _read(opened.read(FILE_MAX_BYTES))
     except (OSError, UnicodeDecodeError):
-        return []
+        return "", []
 
 
-def _read(text: str) -> list[Promise]:
+def _read(text: str) -> tuple[str, list[Promise]]:
     try:
         decoded = json.loads(text)
     except (ValueError, RecursionError):
-        return []
+        return "", []
     listed = decoded[:PROMISES_MAX] if isinstance(decoded, list) else []
-    return [
+    group = listed[0] if listed and isinstance(listed[0], str) else ""
+    promises = [
         (each[0], each[1])
         for each in listed
         if isinstance(each, list) and len(each) == 2 and all(_is_size(size) for size in each)
     ]
+    return group, promises
 
 
 def _is_size(value: object) -> bool:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from meshd.core.ports import MemoryLimit
 from meshd.core.residency.plan import (
     Admitted,
     Refused,
     Room,
     plan_load,
     reserve_bytes,
-    unsettled_bytes,
+    tightest,
 )
 from meshd.core.residency.residents import Resident
-from meshd.engine.ledger import Ledger, Promise
+from meshd.engine.ledger import Ledger, Others, Promise
 from meshd.engine.places import Lodger, Machine
 
 Decision = tuple[Admitted | Refused, Mapping[str, Promise]]
 """What is to be done, and what is promised for it."""
 
-Rule = Callable[[Sequence[Resident], Sequence[Promise]], Decision]
+Rule = Callable[[Sequence[Resident], Others], Decision]
 """Decides beside these residents of this daemon and these promises of the others."""
 
 
@@ -31,14 +32,15 @@ def look_around(
     reading = machine.read()
     cards = machine.cards() if lodger.layers is not None else ()
     total, model_id = reading.memory_total_bytes, lodger.record.model_id
+    limits = reading.limits or (MemoryLimit("", reading.memory_available_bytes),)
     reserve = reserve_bytes(total) if kept_bytes is None else kept_bytes
 
-    def rule(residents: Sequence[Resident], others: Sequence[Promise]) -> Decision:
-        unsettled = unsettled_bytes([*ledger.promises.values(), *others])
+    def rule(residents: Sequence[Resident], others: Others) -> Decision:
+        available, unsettled = tightest(limits, ledger.promises.values(), others)
         outcome = plan_load(
             model_id,
             lodger.need,
-            Room(total, reading.memory_available_bytes, reserve, unsettled),
+            Room(total, available, reserve, unsettled),
             residents,
             force=force,
             layers=lodger.layers or 0,

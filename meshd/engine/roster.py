@@ -56,7 +56,9 @@ def _residence(files: Sequence[Named], settings: Settings, machine: Machine) -> 
     if settings.catalog:
         stores = usual_stores(os.environ, Path.home(), settings.model_dirs)
         find = partial(found_lodgers, stores, machine, settings.state_dir)
-    engine = ResidentEngine(machine, Ledger(), housing, wanted=wanted, found=find)
+    engine = ResidentEngine(
+        machine, Ledger(group=machine.read().group), housing, wanted=wanted, found=find
+    )
     if files and all(isinstance(spec, MlxSpec) for spec, _ in files) and not settings.catalog:
         engine.name = MlxEngine.name
     return engine

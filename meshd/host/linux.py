@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from meshd.core.ports import HostFacts, HostReading
+from meshd.core.ports import HostFacts, HostReading, MemoryLimit
 from meshd.host import parse
 from meshd.host.gpu import amd_gpus, nvidia_gpus
 from protocol.frozen import frozen
@@ -32,13 +32,18 @@ class _Group:
     limits: tuple[Path, ...]
     usage: Path
     folder: Path
+    path: str
 
 
 @frozen
 class _Memory:
     total: int
-    available: int
+    limits: tuple[MemoryLimit, ...]
     stall: parse.Stall
+
+    @property
+    def available(self) -> int:
+        return min((each.available_bytes for each in self.limits), default=0)
 
 
 class LinuxProbe:
@@ -66,6 +71,8 @@ class LinuxProbe:
             cpu_ratio=self._cpu_ratio(),
             on_battery=parse.on_battery(self._supplies()),
             hot=(parse.hottest_c(self._zones()) or 0.0) >= parse.HOT_C,
+            group=self._groups[0].path if self._groups else "",
+            limits=memory.limits,
         )
 
     def _look(self) -> HostFacts:
@@ -83,26 +90,28 @@ class LinuxProbe:
     def _memory(self) -> _Memory:
         """The machine's figures, made smaller by every cgroup limit on the way up to the root."""
         info = parse.meminfo(self._text("proc/meminfo"))
-        total, free = info.get("MemTotal", 0), info.get("MemAvailable", 0)
+        machine = total = info.get("MemTotal", 0)
+        limits = [MemoryLimit("", info.get("MemAvailable", 0))] if total else []
         stalls = [parse.memory_stall(self._text("proc/pressure/memory"))]
         for group in self._groups:
             told = [parse.cgroup_limit(_read(file)) for file in group.limits]
             limit = min((number for number in told if number is not None), default=None)
-            if limit is None or limit >= total:  # v1 writes "no limit" as a huge one
+            if limit is None or limit >= machine:  # v1 writes "no limit" as a huge one
                 continue
             used = parse.cgroup_limit(_read(group.usage)) or 0
             spare = parse.cgroup_reclaimable(_read(group.folder / "memory.stat"))
-            total, free = min(total, limit), min(free, max(0, limit - used + spare))
+            total = min(total, limit)
+            limits.append(MemoryLimit(group.path, max(0, min(limit, limit - used + spare))))
             stalls.append(parse.memory_stall(_read(group.folder / "memory.pressure")))
         some, full = max(s.some_ratio for s in stalls), max(s.full_ratio for s in stalls)
-        return _Memory(total, min(free, total), parse.Stall(some, full))
+        return _Memory(total, tuple(limits), parse.Stall(some, full))
 
     def _cgroups(self) -> Iterable[_Group]:
-        """This process's own group and all above it."""
+        """This process's own group and all above it; v1's first, which has the say where it is."""
         text, top = self._text("proc/self/cgroup"), self._root / "sys/fs/cgroup"
         kinds = (
-            (top, parse.cgroup_path(text), V2_FILES),
             (top / "memory", parse.cgroup_v1_path(text), V1_FILES),
+            (top, parse.cgroup_path(text), V2_FILES),
         )
         for mount, path, (limits, usage) in kinds:
             if path is None:
@@ -110,7 +119,9 @@ class LinuxProbe:
             own = mount / path.lstrip("/")
             for group in (own, *own.parents):
                 if group.is_relative_to(mount):
-                    yield _Group(tuple(group / each for each in limits), group / usage, group)
+                    name = f"/{group.relative_to(mount)}".removesuffix("/.")
+                    files = tuple(group / each for each in limits)
+                    yield _Group(files, group / usage, group, name)
 
     def _cpu_ratio(self) -> float:
         """Since the last reading."""

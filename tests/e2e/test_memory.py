@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from meshd.engine.bundled import bundled_gguf
+from meshd.engine.ledger import Ledger
 from tests.e2e import cgroups
 from tests.e2e.daemons import Daemon, wait_until
 
@@ -27,6 +28,15 @@ pytestmark = [
     pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
     pytest.mark.timeout(300),  # three real models are loaded in turn, on a machine that may be busy
 ]
+
+
+@pytest.fixture
+def neighbour():
+    """Another daemon outside of the box, which has promised as much as the box has."""
+    ledger = Ledger()
+    ledger.update({"elsewhere": (BOX_BYTES, 0)})
+    with contextlib.closing(ledger):
+        yield
 
 
 @pytest.fixture
@@ -69,6 +79,7 @@ def ask(daemon: Daemon, model: str, tokens: int = 4) -> tuple[int, dict]:
         return response.status, json.loads(response.read())
 
 
+@pytest.mark.usefixtures("neighbour")
 def test_models_that_do_not_fit_together_take_turns_and_nothing_is_killed(boxed) -> None:
     """Each is answered, each load evicts the other; one that can never fit is 507 with its sum;
     one that would have to end a busy model is refused, and the busy one's answer is whole."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.core.ports import HostReading
+from meshd.core.ports import HostReading, MemoryLimit
 from meshd.host.linux import LinuxProbe, anonymous_bytes
 
 MEBIBYTE = 1024**2
@@ -60,6 +60,12 @@ def test_a_units_limit_is_the_machines_size(tmp_path: Path) -> None:
     assert reading.memory_total_bytes == 4096 * MEBIBYTE
     assert reading.memory_available_bytes == 2048 * MEBIBYTE
     assert reading.pressure == "critical"
+    assert reading.group == "/system.slice/meshd.service"
+    assert reading.limits == (
+        MemoryLimit("", 9_000_000 * 1024),
+        MemoryLimit("/system.slice/meshd.service", 2048 * MEBIBYTE),
+        MemoryLimit("/system.slice", 8192 * MEBIBYTE),
+    )
 
 
 def test_strix_halo_offers_its_shared_memory(tmp_path: Path) -> None:
@@ -118,6 +124,8 @@ def test_a_limit_of_cgroup_v1_is_the_machines_size(tmp_path: Path) -> None:
     reading = probe.read()
     assert reading.memory_total_bytes == 1536 * MEBIBYTE
     assert reading.memory_available_bytes == 812 * MEBIBYTE
+    assert reading.group == "/box"
+    assert [limit.group for limit in reading.limits] == ["", "/box"]
 
 
 def test_what_a_process_holds_for_itself_is_read(tmp_path: Path) -> None:

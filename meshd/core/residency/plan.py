@@ -8,7 +8,8 @@ any other's) the part that does not show yet is subtracted:
     free = available - reserve - sum(reserved - settled)
 
 `settled` is what a worker process holds for itself alone, as the system counts it. The reserve
-belongs to the owner's own programs.
+belongs to the owner's own programs. Where a container or a unit has a limit of its own, each limit
+is a sum of its own, over the promises of the daemons under it, and the least is what is free.
 
 The rules of eviction:
 
@@ -25,8 +26,9 @@ next look sees what it brought. Keep-alive sends away what nobody asked for in a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from meshd.core.ports import MemoryLimit
 from meshd.core.residency.footprint import Footprint, gigabytes
 from meshd.core.residency.offload import Card, Split, plan_offload
 from meshd.core.residency.residents import Resident, coldest_first, needed
@@ -87,6 +89,30 @@ def reserve_bytes(total_bytes: int) -> int:
 def unsettled_bytes(promised: Iterable[tuple[int, int]]) -> int:
     """Of (reserved, settled) pairs, what does not show yet."""
     return sum(max(0, reserved - settled) for reserved, settled in promised)
+
+
+def tightest(
+    limits: Iterable[MemoryLimit],
+    own: Iterable[tuple[int, int]],
+    others: Mapping[str, Iterable[tuple[int, int]]],
+) -> tuple[int, int]:
+    """Of the memory limits around a daemon the one that leaves it least: what is available under
+    it, and what of that is promised and does not show yet. Bytes.
+
+    `own` are this daemon's (reserved, settled) pairs, which count under every limit; `others` are
+    those of other daemons by their control group, which count where they are under it too."""
+    mine = unsettled_bytes(own)
+    theirs = {group: unsettled_bytes(promised) for group, promised in others.items()}
+    sums = []
+    for limit in limits:
+        beside = [size for group, size in theirs.items() if _is_under(group, limit.group)]
+        sums.append((limit.available_bytes, mine + sum(beside)))
+    return min(sums, key=lambda each: each[0] - each[1])
+
+
+def _is_under(group: str, bound: str) -> bool:
+    """The whole machine's bound is the empty one."""
+    return not bound or f"{group}/".startswith(f"{bound}/")
 
 
 def plan_load(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshd.core.ports import MemoryLimit
 from meshd.core.residency.footprint import Footprint
 from meshd.core.residency.plan import (
     Admitted,
@@ -15,6 +16,7 @@ from meshd.core.residency.plan import (
     plan_load,
     plan_shed,
     reserve_bytes,
+    tightest,
     unsettled_bytes,
 )
 from meshd.core.residency.residents import Resident
@@ -161,3 +163,30 @@ def test_the_owners_share(total: int, kept: int) -> None:
 def test_what_has_settled_is_not_counted_twice() -> None:
     """The system already counts it as taken."""
     assert unsettled_bytes([(5, 2), (4, 9), (1, 0)]) == 4
+
+
+BOX = "/user.slice/box"
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "free"),
+    [
+        ("/system.slice/other", 2),
+        ("/user.slice/boxes", 2),
+        (BOX, -3),
+        (f"{BOX}/inner", -3),
+        ("", 2),
+    ],
+)
+def test_promises_count_under_the_limits_that_hold_for_them(neighbour: str, free: int) -> None:
+    """A daemon in a box of 4 GB on a machine with 24: who promises 5 GB outside of the box takes
+    none of its room, who promises them inside takes it all."""
+    limits = [MemoryLimit("", 24), MemoryLimit(BOX, 4)]
+    available, unsettled = tightest(limits, [(3, 1)], {neighbour: [(6, 1)]})
+    assert available - unsettled == free
+
+
+def test_a_machine_can_be_fuller_than_a_box_on_it() -> None:
+    """What others promised outside leaves less than the box has."""
+    limits = [MemoryLimit("", 24), MemoryLimit(BOX, 4)]
+    assert tightest(limits, [], {"/other": [(23, 0)]}) == (24, 23)
