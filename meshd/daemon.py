@@ -96,6 +96,7 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
         manager.say("READY=1", f"STATUS={node.base_url}")
         await _first_models(node, settings)
         _settle_garbage()
+        _settle_streams()
         _print(introduction(node, settings.name))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), LOOK_AROUND_S)
@@ -126,6 +127,12 @@ def _settle_garbage() -> None:
     gc.freeze()
     gc.enable()
     gc.set_threshold(YOUNG_MAX, *gc.get_threshold()[1:])
+
+
+def _settle_streams() -> None:
+    """Streams are closed by whoever reads them, so the loop need not know each one to close it at
+    the end: keeping that list takes ten calls a request."""
+    sys.set_asyncgen_hooks(firstiter=None)
 
 
 def introduction(node: Node, name: str) -> str:

@@ -121,7 +121,7 @@ class Answers:
         try:
             if not asked.job.stream:
                 whole = dialect.whole(asked, opening)
-                return Reply(await _gather(answer.events, whole), lines=lines)
+                return Reply(await _gather(answer, whole), lines=lines)
             first = await _first(answer.events)
         except ApiError as error:
             error.lines = lines
@@ -212,9 +212,12 @@ def _failure_in(batch: Batch) -> Failure | None:
     return begin if isinstance(begin, Failure) else None
 
 
-async def _gather(events: EventStream, whole: AnswerBuilder) -> bytes:
+async def _gather(answer: Answer, whole: AnswerBuilder) -> bytes:
     """All of it, in one body."""
-    async with aclosing(events):
+    if answer.whole is not None:
+        whole.add(answer.whole)
+        return whole.body()
+    async with aclosing(answer.events) as events:
         async for batch in events:
             whole.add(batch)
     return whole.body()

@@ -17,6 +17,9 @@ from protocol.frozen import frozen
 class Route(Enum):
     """What can be asked over HTTP."""
 
+    __hash__ = object.__hash__
+    """Of the member, of which there is one: an Enum's own hash is that of its name, in Python."""
+
     ROOT = auto()
     HEALTH = auto()
     CHAT = auto()

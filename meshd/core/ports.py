@@ -134,6 +134,8 @@ class Answer:
 
     head: AnswerHead
     events: EventStream
+    whole: Batch | None = None
+    """All that `events` would give, where the job asked for no stream; then nobody need read it."""
 
 
 class RequestFailed(Exception):

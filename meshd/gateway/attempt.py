@@ -42,8 +42,9 @@ class Attempt:
     """Begins when it is made; whoever makes it calls `end`, once or more."""
 
     __slots__ = (
-        "_again", "_begun", "_limit_s", "_means", "_pulse", "candidate", "decision", "doubted",
-        "ended", "lease", "on_doubt", "patience", "record", "sent_at", "stream",
+        "_again", "_begun", "_is_watched", "_limit_s", "_means", "_pulse", "candidate", "decision",
+        "doubted", "ended", "lease", "node_id", "on_doubt", "patience", "record", "sent_at",
+        "stream",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,7 @@ class Attempt:
         member = candidate.offer.member
         self._means = means
         self.candidate = candidate
+        self.node_id = member.node_id
         self.decision = decision
         self.record = record
         self.sent_at = means.clock()
@@ -76,6 +78,8 @@ class Attempt:
         """By membership."""
         self._pulse: asyncio.TimerHandle | None = None
         means.open.setdefault(member.node_id, set()).add(self)
+        self._is_watched = means.peers is not None and member.node_id != decision.self_id
+        """A peer can be nudged; an engine of this node needs no sign of life."""
         if self._is_watched:
             self.patience.when_quiet(FIRST_QUIET_S, self._nudge)
 
@@ -84,18 +88,18 @@ class Attempt:
         """Of the node."""
         return self.candidate.offer.member.name
 
-    @property
-    def node_id(self) -> str:
-        return self.candidate.offer.member.node_id
-
-    def begun(self, limit_s: float, again: Callable[[], float]) -> None:
-        """The first event of an answer is here. `limit_s` is the longest gap from now on; when it
-        has passed, `again` is asked once more."""
+    def spoke(self) -> None:
+        """The first event of an answer is here."""
         means = self._means
         self._begun = True
-        self._limit_s = limit_s
         self.record.first_byte(means.clock())
         means.router.succeeded(self.lease)
+
+    def begun(self, limit_s: float, again: Callable[[], float]) -> None:
+        """The first event is here, and more will come. `limit_s` is the longest gap from now on;
+        when it has passed, `again` is asked once more."""
+        self.spoke()
+        self._limit_s = limit_s
         self._again = again
         self._set_limit()
         if self._is_watched:
@@ -110,12 +114,6 @@ class Attempt:
         self.doubted = doubted
         if self._begun:
             self._set_limit()
-
-    @property
-    def _is_watched(self) -> bool:
-        """A peer can be nudged; an engine of this node needs no sign of life."""
-        means = self._means
-        return means.peers is not None and self.node_id != means.view().self_id
 
     async def end(self, outcome: str, failure: Failure | None = None) -> None:
         """Give everything back; `outcome` is one of `history.OUTCOMES`. The first word holds."""

@@ -20,7 +20,7 @@ from meshd.gateway.means import Generate, Means, Peers, Unreachable
 from meshd.gateway.request import Request
 from meshd.gateway.stream import Answering
 from meshd.history import History
-from protocol.jobs import Event, Failure, Job, Queued
+from protocol.jobs import Event, Failure, Finish, Job, Queued
 
 ANSWER_EVENTS_MAX = 200_000
 """Events collected for one answer that is not streamed; at one per token, beyond any context."""
@@ -126,16 +126,23 @@ async def _whole(request: Request, beginning: Beginning, found: Begun | Queued) 
     """The answer when all of it is here. Raises RequestFailed."""
     collected: list[Event | Note] = []
     answering = Answering(request, beginning, found, collected)
+    if isinstance(found, Begun) and type(found.batch[-1]) is Finish:
+        collected.extend(await answering.in_one_piece(found, found.batch[-1]))
+    else:
+        await _collect(answering, collected)
+    last = collected[-1]
+    if isinstance(last, Failure):
+        raise RequestFailed(last)
+    assert answering.attempt is not None
+    return Answer(request.head(answering.attempt), _once(collected), collected)
+
+
+async def _collect(answering: Answering, collected: list[Event | Note]) -> None:
     async with aclosing(answering.events()) as events:
         async for batch in events:
             collected.extend(batch)
             if len(collected) > ANSWER_EVENTS_MAX:
                 raise RequestFailed(words.endless())
-    last = collected[-1]
-    if isinstance(last, Failure):
-        raise RequestFailed(last)
-    assert answering.attempt is not None
-    return Answer(request.head(answering.attempt), _once(collected))
 
 
 async def _once(batch: Batch) -> AsyncGenerator[Batch, None]:

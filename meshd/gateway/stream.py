@@ -96,6 +96,16 @@ class Answering:
         finally:
             await self._close()
 
+    async def in_one_piece(self, begun: Begun, finish: Finish) -> Batch:
+        """All of an answer that is not streamed and was whole with its first batch, as those of
+        servers are: no gap is to be watched, and `events` need not be read."""
+        attempt = self.attempt = begun.attempt
+        try:
+            attempt.spoke()
+            return await self._finished(attempt, begun.batch, finish)
+        finally:
+            await self._close()
+
     def _take_over(self, begun: Begun) -> tuple[Attempt, Batch | None]:
         """This attempt answers now."""
         request, attempt = self._request, begun.attempt

@@ -55,20 +55,24 @@ class Board:
             if place == len(self.offers):
                 self._append()
             if self.offers[place] is not offer:
-                self._reprice(place, offer, is_new=True)
+                self._put(place, offer)
 
     def learnt(self, node_id: str) -> None:
         """Our experience with a node changed: price it anew."""
         place = self.shelf.places.get(node_id)
         if place is not None and place < len(self.offers):
-            self._reprice(place, self.offers[place], is_new=False)
+            offer = self.offers[place]
+            self._price(place, offer, self._pricer(offer, False))
 
-    def _reprice(self, place: int, offer: Offer, *, is_new: bool) -> None:
-        price = self._pricer(offer, is_new)
-        self.telling += bool(_digest(offer)) - bool(self.digests[place])
+    def _put(self, place: int, offer: Offer) -> None:
+        digest = _digest(offer)
+        self.telling += bool(digest) - bool(self.digests[place])
         self.offers[place] = offer
+        self.digests[place] = digest
+        self._price(place, offer, self._pricer(offer, True))
+
+    def _price(self, place: int, offer: Offer, price: Price) -> None:
         self.prices[place] = price
-        self.digests[place] = _digest(offer)
         scale = price.scale
         self._fixed[place] = price.rtt_s + price.load_s if is_open(offer) else inf
         self._ready[place] = price.at + price.backlog_s

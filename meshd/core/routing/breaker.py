@@ -67,10 +67,8 @@ class Breakers:
     """The breakers of one router."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        self.entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        """By node id and model id; empty, as mostly, where nothing has failed."""
 
     def failed(self, node_id: str, model_id: str, now: float) -> None:
         """A request failed there through the node's fault."""
@@ -84,37 +82,37 @@ class Breakers:
     def tried(self, node_id: str, model_id: str, now: float) -> None:
         """A request is sent there. In a half-open breaker it is the one trial: the next waits for
         its outcome, or for another pause."""
-        entry = self._entries.get((node_id, model_id))
+        entry = self.entries.get((node_id, model_id))
         if entry is not None and entry.failures and entry.open_until <= now:
             entry.open_until = now + entry.pause_s
 
     def succeeded(self, node_id: str, model_id: str) -> None:
         """A request was answered there."""
-        entry = self._entries.get((node_id, model_id))
+        entry = self.entries.get((node_id, model_id))
         if entry is None:
             return
         entry.failures = 0
         entry.open_until = float("-inf")
         entry.error_ratio *= ERROR_MEMORY
         if entry.error_ratio < 0.01:
-            del self._entries[node_id, model_id]
+            del self.entries[node_id, model_id]
 
     def restarted(self, node_id: str) -> None:
         """The node runs anew: its breakers close. What its requests cost lately still counts, and
         fades, so a machine that starts over and over attracts nothing."""
-        for (known, _), entry in self._entries.items():
+        for (known, _), entry in self.entries.items():
             if known == node_id:
                 entry.failures = 0
                 entry.open_until = float("-inf")
 
     def open_for_s(self, node_id: str, model_id: str, now: float) -> float:
         """Seconds until a request may be tried there; 0 when the breaker is closed or half-open."""
-        entry = self._entries.get((node_id, model_id))
+        entry = self.entries.get((node_id, model_id))
         return max(0.0, entry.open_until - now) if entry else 0.0
 
     def error_ratio(self, node_id: str, model_id: str, now: float) -> float:
         """Share of recent requests that failed there, in [0, 1], faded by time."""
-        entry = self._entries.get((node_id, model_id))
+        entry = self.entries.get((node_id, model_id))
         if entry is None:
             return 0.0
         entry.fade(now)
@@ -122,10 +120,10 @@ class Breakers:
 
     def _entry(self, node_id: str, model_id: str) -> _Entry:
         key = (node_id, model_id)
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry is None:
-            if len(self._entries) >= BREAKERS_MAX:
-                self._entries.popitem(last=False)
-            entry = self._entries[key] = _Entry()
-        self._entries.move_to_end(key)
+            if len(self.entries) >= BREAKERS_MAX:
+                self.entries.popitem(last=False)
+            entry = self.entries[key] = _Entry()
+        self.entries.move_to_end(key)
         return entry

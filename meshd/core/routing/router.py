@@ -19,7 +19,7 @@ how each one ended: `succeeded` or `failed` at its first event, `finished` when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 
 from meshd.core.membership.member import MeshView
@@ -128,9 +128,9 @@ class Router:
         """Account for an attempt at the chosen node, from now until `release`."""
         offer = chosen.offer
         node_id, model_id = offer.member.node_id, offer.model.model_id
-        if len(self.breakers):
+        if self.breakers.entries:
             self.breakers.tried(node_id, model_id, now)
-        if len(self.paths):
+        if self.paths.entries:
             self.paths.tried(node_id, EVERY_MODEL, now)
         return self.ledger.take(
             node_id,
@@ -144,8 +144,10 @@ class Router:
 
     def succeeded(self, lease: Lease) -> None:
         """The attempt produced its first event."""
-        self.breakers.succeeded(lease.node_id, lease.model_id)
-        self.paths.succeeded(lease.node_id, EVERY_MODEL)
+        if self.breakers.entries:
+            self.breakers.succeeded(lease.node_id, lease.model_id)
+        if self.paths.entries:
+            self.paths.succeeded(lease.node_id, EVERY_MODEL)
 
     def failed(self, lease: Lease, code: str, now: float) -> None:
         """The attempt ended without an answer, for the reason `code` (protocol.jobs.FAILURES)."""
@@ -215,19 +217,21 @@ class Router:
 
     def _decide(
         self,
-        near: Iterable[Candidate],
+        near: Sequence[Candidate],
         alternatives: int,
         survey: Callable[[], Sequence[Candidate]],
         *,
         final: bool = False,
     ) -> Decision:
-        ordered = sorted(near, key=lambda each: each.score_s)
-        if not ordered:
+        if not near:
             return Decision(None, (), None, 0, survey, self._self_id)
+        if len(near) == 1:
+            return Decision(near[0], tuple(near), None, alternatives, survey, self._self_id)
+        ordered = sorted(near, key=lambda each: each.score_s)
         chosen = self._pick(ordered)
         others = [each for each in ordered if each is not chosen]
         pair = None
-        if others and not final and _worth_asking(chosen, others[0]):
+        if not final and _worth_asking(chosen, others[0]):
             pair = (chosen, others[0])
         return Decision(chosen, (chosen, *others), pair, alternatives, survey, self._self_id)
 

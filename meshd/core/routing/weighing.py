@@ -127,9 +127,10 @@ class Weighing:
             and fits(offer, self._demand)
             and node_id not in self._excluded
             and not (
-                recent.breakers and self._open_for_s(recent.breakers, node_id, offer.model.model_id)
+                recent.breakers.entries
+                and self._open_for_s(recent.breakers, node_id, offer.model.model_id)
             )
-            and not (recent.paths and self._open_for_s(recent.paths, node_id, EVERY_MODEL))
+            and not (recent.paths.entries and self._open_for_s(recent.paths, node_id, EVERY_MODEL))
         )
 
     def _open_for_s(self, breakers: Breakers, node_id: str, model_id: str) -> float:
@@ -159,7 +160,7 @@ def score(
         price,
         outstanding,
         now,
-        error_ratio=breakers.error_ratio(node_id, model_id, now) if breakers else 0.0,
+        error_ratio=breakers.error_ratio(node_id, model_id, now) if breakers.entries else 0.0,
         cached_ratio=cached_ratio,
     )
     return Candidate(

@@ -34,7 +34,7 @@ def test_enough_successes_forget_the_failure_entirely():
     breakers = broken()
     for _ in range(20):
         breakers.succeeded("a", "m")
-    assert len(breakers) == 0
+    assert len(breakers.entries) == 0
     assert breakers.error_ratio("a", "m", 0.0) == 0.0
 
 
@@ -77,7 +77,7 @@ def test_the_table_is_bounded():
     breakers = Breakers()
     for number in range(rules.BREAKERS_MAX + 5):
         breakers.failed(str(number), "m", now=0.0)
-    assert len(breakers) == rules.BREAKERS_MAX
+    assert len(breakers.entries) == rules.BREAKERS_MAX
     assert breakers.error_ratio("0", "m", 0.0) == 0.0
 
 
