@@ -13,6 +13,9 @@ from functools import lru_cache
 PORT_MAX = 65_535
 """Highest TCP port."""
 
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+"""The hosts that stand for every address of a machine, and what can be typed on it instead."""
+
 HOST_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,253}")
 """A DNS name or an IPv4 address; 253 characters is the longest DNS name."""
 

@@ -25,7 +25,7 @@ from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
-from meshd.address import format_host_port
+from meshd.address import LOOPBACK_OF, format_host_port
 from meshd.core.residency.plan import KEEP_ALIVE_S
 from meshd.core.routing.courtesy import QUEUE_WAIT_S, USUAL_SHARE
 from meshd.options import BY_KEY, FOR_EVER, OPTIONS, Option, node_name
@@ -36,8 +36,6 @@ CONFIG_MAX_BYTES = 1024 * 1024
 
 ENVIRONMENT_PREFIX = "MESHD_"
 CONFIG_VARIABLE = "MESHD_CONFIG"
-
-EVERY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
 class ConfigError(Exception):
@@ -120,7 +118,7 @@ def _check_ports(settings: Settings) -> None:
     port, hosts = settings.http_port, {settings.http_host, settings.mesh_host}
     if port not in {settings.mesh_port, settings.relay_port} - {0}:
         return
-    if len(hosts) == 1 or not hosts.isdisjoint(EVERY_HOST):
+    if len(hosts) == 1 or not hosts.isdisjoint(LOOPBACK_OF):
         origins = settings.origins
         raise ConfigError(
             f"http ({origins['http_port']}) and mesh ({origins['mesh_port']}) both want port "

@@ -95,6 +95,7 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
             owned.append(loop.create_task(watch.watch(file), name="settings"))
         manager.say("READY=1", f"STATUS={node.base_url}")
         await _first_models(node, settings)
+        _check(node)
         _settle_garbage()
         _settle_streams()
         _print(introduction(node, settings.name))
@@ -103,8 +104,7 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
         if not stopped.is_set():
             _print(_mesh_line(node))
         await stopped.wait()
-        if node.failed.done():
-            raise StartError(node.failed.result())
+        _check(node)
     finally:
         manager.say("STOPPING=1")
         await node.close()
@@ -119,6 +119,12 @@ async def _first_models(node: Node, settings: Settings) -> None:
         if asyncio.get_running_loop().time() >= deadline:
             return
         await asyncio.sleep(0.01)
+
+
+def _check(node: Node) -> None:
+    """Raises StartError once the node has failed."""
+    if node.failed.done():
+        raise StartError(node.failed.result())
 
 
 def _settle_garbage() -> None:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from meshd import __version__
-from meshd.address import format_host_port, is_loopback
+from meshd.address import LOOPBACK_OF, format_host_port, is_loopback
 from meshd.api.keys import door_keys
 from meshd.api.server import HttpServer
 from meshd.config import Settings
@@ -57,9 +57,6 @@ HOST_READ_INTERVAL_S = 1.0
 DRAIN_S = 5.0
 """How long answers in progress may take to end, here or for who asked here, when the daemon is told
 to stop: well within the 20 s that its service manager gives it before it kills."""
-
-ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-"""Listening everywhere includes loopback, which is the address that can be typed here."""
 
 log = logging.getLogger("meshd")
 
@@ -182,9 +179,8 @@ class Node:
     def base_url(self) -> str:
         """Where the endpoint is, without `/v1`."""
         assert self._http is not None, "start() comes first"
-        host = self._settings.http_host
-        if host in ANY_HOST:
-            host = ANY_HOST[host]
+        asked = self._settings.http_host
+        host = LOOPBACK_OF.get(asked, asked)
         return f"http://{format_host_port(host, self._http.port)}"
 
     @property

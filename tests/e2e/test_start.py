@@ -22,6 +22,7 @@ def meshd(*args, **env):
         check=False,
         env={**os.environ, **env},
     )
+    assert not done.stdout, "it greets nobody before it knows that it can serve"
     return done.returncode, done.stderr
 
 
