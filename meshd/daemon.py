@@ -96,8 +96,7 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
         manager.say("READY=1", f"STATUS={node.base_url}")
         await _first_models(node, settings)
         _check(node)
-        _settle_garbage()
-        _settle_streams()
+        settle()
         _print(introduction(node, settings.name))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), LOOK_AROUND_S)
@@ -127,17 +126,14 @@ def _check(node: Node) -> None:
         raise StartError(node.failed.result())
 
 
-def _settle_garbage() -> None:
-    """What is here now stays: the collector need not look at it again."""
+def settle() -> None:
+    """What is here now stays: the collector need not look at it again. And streams are closed by
+    whoever reads them, so the loop need not know each one to close it at the end: keeping that list
+    takes ten calls a request."""
     gc.collect()
     gc.freeze()
     gc.enable()
     gc.set_threshold(YOUNG_MAX, *gc.get_threshold()[1:])
-
-
-def _settle_streams() -> None:
-    """Streams are closed by whoever reads them, so the loop need not know each one to close it at
-    the end: keeping that list takes ten calls a request."""
     sys.set_asyncgen_hooks(firstiter=None)
 
 
