@@ -47,7 +47,7 @@ REQUESTS = {"json": 1_500, "stream": 400}
 ROUNDS = 7
 """Of one process; the figure is their median."""
 
-PAIRS = 3
+PAIRS = 5
 """Processes of each checkout, one after the other."""
 
 LOOK_S = 0.05
@@ -209,7 +209,7 @@ def work(kind: str) -> None:
 def start(kind: str, checkout: Path) -> subprocess.Popen[str]:
     """A process that measures a checkout, with this module and that one's node."""
     command = [sys.executable, "-P", str(Path(__file__).resolve()), "--work", kind]
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONHASHSEED": "0"}
     return subprocess.Popen(
         command, cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True
     )
