@@ -136,6 +136,7 @@ class Household:
             len(self.router.ledger) == 0
             and sorted(self.asked) == sorted(self.closed)
             and not self.gateway.open_attempts
+            and not self.history.recent_body(0.0)["open"]
         )
 
 

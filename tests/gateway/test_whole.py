@@ -33,6 +33,19 @@ class Adopters(Storytellers):
             yield batch
 
 
+async def test_an_answer_in_one_piece_is_answered_in_one():
+    """As servers answer; it is accounted for like any other."""
+    house = Household(node1=[WORDS])
+    head, events = await house.read(chat())
+    assert (events, head.node_name, head.attempts) == (WORDS, "node1", 1)
+    assert house.is_tidy
+    (row,) = house.history.recent_body(0.0)["requests"]
+    assert row["state"] == "done"
+    (attempt,) = house.history.body(row["id"], 0.0)["attempts"]
+    assert attempt["outcome"] == "finished"
+    assert attempt["first_byte_s"] is not None
+
+
 async def test_a_whole_answer_goes_on_rather_than_over():
     """Five words need not be made twice; the client sees one answer, and who finished it."""
     house = Storytellers(node1=[(5, GONE)])
