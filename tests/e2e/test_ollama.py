@@ -14,8 +14,11 @@ MODEL = "smollm2-135m-instruct"
 LOAD_LIMIT_S = 60
 """A cold disk and a busy machine; usually two seconds."""
 
+CONTEXT = 1024
+"""Where no limit is asked for, a small model now and then talks until its context is full."""
+
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-GREEDY = {"temperature": 0, "num_predict": 24, "num_ctx": 2048}
+GREEDY = {"temperature": 0, "num_predict": 24, "num_ctx": CONTEXT}
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string", "maxLength": 20}},
@@ -27,7 +30,7 @@ SCHEMA = {
 @pytest.fixture
 def entry(launch):
     """An entry node without engines, beside one with the embedded model."""
-    serving = launch("serving", "--engine", "llamacpp:bundled").wait_ready()
+    serving = launch("serving", "--engine", f"llamacpp:bundled,ctx={CONTEXT}").wait_ready()
     entry = launch("entry", "--peer", serving.peer).wait_ready()
     wait_until(lambda: entry.get("/v1/models")["data"], LOAD_LIMIT_S, "entry lists the model")
     return entry
