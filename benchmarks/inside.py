@@ -25,6 +25,7 @@ import uvloop
 
 from benchmarks import stub
 from benchmarks.machine import cores, describe, pinned
+from benchmarks.measure import MeasureError
 from meshd.config import Settings
 from meshd.daemon import settle
 from meshd.engine.places import Machine
@@ -81,21 +82,26 @@ class Upstream(asyncio.Transport):
 
 
 class Client(asyncio.Transport):
-    """A client's connection: when its answer is whole, `ask` is called."""
+    """A client's connection: when its answer is whole, `ask` is called; `over` is told of an answer
+    that is none."""
 
-    def __init__(self, ending: bytes, ask: Callable[[Client], object]) -> None:
+    def __init__(
+        self, ending: bytes, ask: Callable[[Client], object], over: asyncio.Future[None]
+    ) -> None:
         super().__init__({"peername": ("127.0.0.1", 1)})
         self.protocol: asyncio.Protocol
         self._ending = ending
         self._ask = ask
+        self._over = over
         self._received = b""
 
     def write(self, data: Any) -> None:
         """Some of an answer."""
         self._received += data
-        if self._received.endswith(self._ending):
-            if not self._received.startswith(b"HTTP/1.1 200"):
-                raise AssertionError(self._received.decode("utf-8", "replace"))
+        if not self._received.startswith(b"HTTP/1.1 200"):
+            if not self._over.done():
+                self._over.set_exception(MeasureError(self._received.decode("utf-8", "replace")))
+        elif self._received.endswith(self._ending):
             self._received = b""
             self._ask(self)
 
@@ -143,10 +149,11 @@ def request(kind: str) -> bytes:
 
 
 async def one_round(kind: str, count: int) -> float:
-    """Processor time of `count` requests, us each."""
+    """Processor time of `count` requests, us each. Raises MeasureError."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, Socketless)
-    over, sent = loop.create_future(), request(kind)
+    over: asyncio.Future[None] = loop.create_future()
+    sent = request(kind)
     left, waiting = count, CONNECTIONS
 
     def ask(client: Client) -> None:
@@ -160,7 +167,7 @@ async def one_round(kind: str, count: int) -> float:
             over.set_result(None)
 
     ending = b"0\r\n\r\n" if kind == "stream" else b"}"
-    clients = [Client(ending, ask) for _ in range(CONNECTIONS)]
+    clients = [Client(ending, ask, over) for _ in range(CONNECTIONS)]
     for client in clients:
         client.protocol = loop.door()
         client.protocol.connection_made(client)
@@ -175,7 +182,7 @@ async def one_round(kind: str, count: int) -> float:
 
 
 async def rounds(kind: str, home: Path) -> list[float]:
-    """One node in front of the stub: each round's us for a request."""
+    """One node in front of the stub: each round's us for a request. Raises MeasureError."""
     settings = Settings(
         home, "inside", http_port=0, mesh_host="127.0.0.1", mesh_port=0, relay_port=0, mdns=False,
         engines=("openai:http://127.0.0.1:1/v1,slots=64",), catalog=False, adopt=False,
