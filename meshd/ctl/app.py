@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import SUPPRESS
+from argparse import SUPPRESS, ArgumentTypeError
 from collections.abc import Sequence
 from typing import Any
 
@@ -138,8 +138,8 @@ def _live(sub: Any) -> dict[str, Parser]:
     top = _command(sub, "top", "the mesh at work, full screen")
     bench = _command(sub, "bench", "how fast each model answers, asked as a client asks")
     bench.add_argument("--model", help="this one only")
-    bench.add_argument("--requests", type=int, metavar="N", help="per model; a few if not told")
-    bench.add_argument("--concurrency", type=int, default=1, metavar="N", help="at a time")
+    bench.add_argument("--requests", type=_count, metavar="N", help="per model; a few if not told")
+    bench.add_argument("--concurrency", type=_count, default=1, metavar="N", help="at a time")
     completion: Parser = sub.add_parser("completion", help="a script that completes our words")
     completion.add_argument("shell", choices=SHELLS, help="for which shell")
     return {"top": top, "bench": bench, "completion": completion}
@@ -154,7 +154,7 @@ def _service_command(sub: Any) -> Parser:
     service.add_argument("--print", action="store_true", help="show what would be done")
     service.add_argument("--purge", action="store_true", help="uninstall: state and settings too")
     service.add_argument("--follow", action="store_true", help="logs: go on")
-    service.add_argument("--lines", type=int, default=100, metavar="N", help="logs: how many")
+    service.add_argument("--lines", type=_count, default=100, metavar="N", help="logs: how many")
     service.add_argument("--json", action="store_true", help="status: print JSON")
     return service
 
@@ -168,6 +168,7 @@ def _talk_commands(sub: Any) -> dict[str, Parser]:
     chat.add_argument("model", metavar="MODEL", nargs="?", help="(default: one in memory)")
     for talk in (run, chat):
         talk.add_argument("--system", metavar="TEXT", help="how to answer")
+        talk.add_argument("--max-tokens", type=_count, metavar="N", help="of one answer, at most")
     return {"run": run, "chat": chat}
 
 
@@ -181,6 +182,13 @@ def _connect_command(sub: Any) -> Parser:
     connect.add_argument("--model", metavar="ID", help="the model to use (default: one in memory)")
     connect.add_argument("--key", metavar="KEY", help="the API key, where one is needed")
     return connect
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 up. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise ArgumentTypeError(f"{text!r} is no number of them; write 1 or more")
+    return int(text)
 
 
 def _command(sub: Any, name: str, words: str) -> Parser:

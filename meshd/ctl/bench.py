@@ -69,8 +69,8 @@ def bench(args: Namespace) -> int:
     """FAILURE when a model answers nothing at all."""
     node = node_of(args, ANSWER_TIMEOUT_S)
     models = _models(node, args)
-    requests = max(1, min(args.requests or REQUESTS, REQUESTS_MAX))
-    together = max(1, min(args.concurrency, CONCURRENCY_MAX, requests))
+    requests = min(args.requests or REQUESTS, REQUESTS_MAX)
+    together = min(args.concurrency, CONCURRENCY_MAX, requests)
     found = []
     for index, (model, emulated) in enumerate(models, 1):
         progress(f"[{index}/{len(models)}] {model}: waking it ...")

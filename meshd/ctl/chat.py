@@ -57,6 +57,8 @@ class Said:
     """From the question to the first word, in seconds."""
     took_s: float = 0.0
     """From the question to the last."""
+    finish: str = ""
+    """Why it ended, in OpenAI's word: `stop`, `length`."""
 
     def account(self) -> str:
         """One line: who, how much, how fast."""
@@ -68,6 +70,8 @@ class Said:
             parts.append(f"{rate_words((self.tokens - 1) / spent_s)} tok/s")
         if self.text:
             parts.append(f"first word after {seconds_words(self.began_s)}")
+        if self.finish == "length":
+            parts.append("cut at its longest")
         return " · ".join(parts) or "no answer"
 
 
@@ -78,6 +82,8 @@ class Talk:
     node: Node
     model: str
     system: str = ""
+    max_tokens: int | None = None
+    """Of one answer; None: as many as fit into the model's context."""
     turns: list[dict[str, str]] = field(default_factory=list)
     last: Said = field(default_factory=Said)
 
@@ -86,12 +92,14 @@ class Talk:
         stops the answer. Raises Trouble. A question that got no word is taken back."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         question = {"role": "user", "content": words}
-        body = {
+        body: dict[str, Any] = {
             "model": self.model,
             "messages": [*system, *self.turns, question],
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if self.max_tokens:
+            body["max_tokens"] = self.max_tokens
         self.last = said = Said()
         begun = time.monotonic()
         try:
@@ -116,7 +124,7 @@ def run(args: Namespace) -> int:
         if not words:
             raise Trouble(exits.USAGE, "run: no prompt, neither as words nor piped in")
     node = node_of(args, ANSWER_TIMEOUT_S)
-    talk = Talk(node, args.model, args.system or "")
+    talk = Talk(node, args.model, args.system or "", args.max_tokens)
     return _once(args, talk, words) if words else _converse(talk)
 
 
@@ -127,7 +135,8 @@ def chat(args: Namespace) -> int:
             exits.USAGE, "chat wants a terminal; in a pipe use `meshctl run MODEL PROMPT`"
         )
     node = node_of(args, ANSWER_TIMEOUT_S)
-    return _converse(Talk(node, args.model or first_model(node), args.system or ""))
+    model = args.model or first_model(node)
+    return _converse(Talk(node, model, args.system or "", args.max_tokens))
 
 
 def first_model(node: Node) -> str:
@@ -151,8 +160,8 @@ def _once(args: Namespace, talk: Talk, words: str) -> int:
             pass
         said = talk.last
         body = {"model": talk.model, "node": said.node, "reason": said.reason, "text": said.text,
-                "completion_tokens": said.tokens, "first_word_s": said.began_s,
-                "total_s": said.took_s}  # fmt: skip
+                "finish_reason": said.finish, "completion_tokens": said.tokens,
+                "first_word_s": said.began_s, "total_s": said.took_s}  # fmt: skip
         show(args, body, lambda body, _screen: [body["text"]])
         return exits.OK
     with closing(talk.ask(words)) as pieces:
@@ -257,6 +266,7 @@ def _pieces(stream: Stream, said: Said) -> Iterator[tuple[str, str]]:
         chunk = _decoded(line[6:])
         said.tokens = (chunk.get("usage") or {}).get("completion_tokens") or said.tokens
         for choice in chunk.get("choices") or ():
+            said.finish = choice.get("finish_reason") or said.finish
             delta = choice.get("delta") or {}
             if delta.get("reasoning_content"):
                 yield "thought", str(delta["reasoning_content"])

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from meshd.ctl.chat import Said
+
 PRESS_EVERY_S = 0.3
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -97,6 +99,25 @@ def test_json_holds_the_answer_and_who_gave_it(talking: Any) -> None:
     """For programs."""
     body = json.loads(run(talking, "run", "tiny", "Hi", "--json").stdout)
     assert (body["text"], body["node"], body["completion_tokens"]) == ("Hello", "attic", 42)
+
+
+def test_an_answer_may_be_held_to_a_length(talking: Any) -> None:
+    """A small model can talk until its context is full, and a script has no Ctrl-C."""
+    cut = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
+    talking.bodies[CHAT] = said(text("He"), cut, USAGE) + DONE
+    body = json.loads(run(talking, "run", "tiny", "Hi", "--json", "--max-tokens", "42").stdout)
+    assert (body["text"], body["finish_reason"]) == ("He", "length")
+    run(talking, "run", "tiny", "Hi")
+    assert [asked.get("max_tokens") for _, _, asked in talking.asked] == [42, None]
+    assert Said("He", finish="length").account().endswith("cut at its longest")
+
+
+@pytest.mark.parametrize("limit", ["0", "-5", "1.5", "many", ""])
+def test_a_length_that_is_none_is_refused(talking: Any, limit: str) -> None:
+    """Before anybody is asked."""
+    done = run(talking, "run", "tiny", "Hi", f"--max-tokens={limit}")
+    assert (done.returncode, talking.asked) == (2, [])
+    assert "write 1 or more" in done.stderr
 
 
 @pytest.mark.parametrize(
