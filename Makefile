@@ -2,7 +2,6 @@
 # make and, for llama.cpp, a C++ compiler; uv is brought into .tools, everything else into .venv.
 # Written for GNU make 3.81 and up (macOS ships 3.81).
 
-PYTHON ?= python3
 ARGS ?=
 KIND ?= vulkan
 UV_VERSION := 0.13.9
@@ -13,14 +12,24 @@ BIN := $(VENV)/bin
 BUILT := $(VENV)/.built
 TESTED := $(VENV)/.tested
 CLIENTS := .clients
+PACE := meshd/ctl/doctor/pace.py
 
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_SYSTEM_CERTS ?= true
-export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 unexport VIRTUAL_ENV
+
+# The Python that PYTHON names; else the system's own where it is much quicker than python3, which
+# may have been compiled without the usual optimisations: such a one makes a node half as slow again.
+ifdef PYTHON
+PYTHONS := $(PYTHON)
+export UV_PYTHON := $(PYTHON)
+else
+PYTHONS := python3 /usr/bin/python3
+export UV_PYTHON := .tools/bin/python
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help run gpu test check fmt sim bench vectors docs demo netns clients clean
@@ -130,11 +139,20 @@ $(CLIENTS)/.built: tests/clients/requirements.txt tests/clients/package.json $(U
 	@touch $@
 
 $(UV):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "make: meshd needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo not there)." >&2; \
-		echo "  Install one, or name it: make run PYTHON=python3.12" >&2; exit 1; }
-	@echo "Setting up: bringing uv into .tools"
-	@$(PYTHON) -m venv .tools || { \
-		echo "make: $(PYTHON) cannot make a virtual environment (Debian: sudo apt install python3-venv)." >&2; \
-		exit 1; }
-	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@chosen=$$(for python in $(PYTHONS); do \
+			"$$python" -c 'import ensurepip' 2>/dev/null && pace=$$("$$python" -I $(PACE) 2>/dev/null) && \
+			echo "$$pace $$python"; \
+		done | awk 'NR == 1 || $$1 * 1.25 < least { least = $$1; python = $$2 } END { print python }'); \
+	named=$(firstword $(PYTHONS)); \
+	if [ -n "$$chosen" ]; then \
+		[ "$$chosen" = "$$named" ] || echo "Setting up: with $$chosen ($$named here is much slower, or too old)"; \
+	elif $$named -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		echo "make: $$named cannot make a virtual environment (Debian: sudo apt install python3-venv)." >&2; \
+		exit 1; \
+	else \
+		echo "make: meshd needs Python 3.11 or newer; $$named is $$($$named -V 2>/dev/null || echo not there)." >&2; \
+		echo "  Install one, or name it: make run PYTHON=python3.12" >&2; exit 1; \
+	fi; \
+	echo "Setting up: bringing uv into .tools"; \
+	"$$chosen" -m venv .tools && \
+		.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

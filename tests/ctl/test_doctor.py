@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from meshd.ctl import exits
 from meshd.ctl.app import main
 from meshd.ctl.doctor.facts import Daemon, Facts, Multicast, Reach
-from meshd.ctl.doctor.gather import gpus_present
+from meshd.ctl.doctor.gather import gpus_present, python_gain
 from meshd.ctl.doctor.network import try_members
 from meshd.ctl.doctor.ports import holder_of, inodes_of, read_lsof
 from meshd.ctl.doctor.rules import RULES, diagnose
@@ -114,6 +115,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"status": status(
             member("desk", load={"pressure": "normal", "draining": True}), member("attic"))},
         "draining"),
+    "the system's Python is quicker": ({"python_gain": 1.5}, "python"),
 }  # fmt: skip
 
 
@@ -131,6 +133,7 @@ def test_a_healthy_machine_has_no_findings() -> None:
     assert diagnose(facts()) == []
     borrowing = status(member("desk", models=[]), member("attic"))
     assert diagnose(facts(status=borrowing)) == []
+    assert diagnose(facts(python_gain=1.1)) == []
 
 
 def test_what_could_not_be_told_is_no_finding() -> None:
@@ -180,6 +183,18 @@ def test_graphics_cards_are_read_from_the_system(tmp_path: Path) -> None:
         (tmp_path / name / "device").mkdir(parents=True)
         (tmp_path / name / "device/vendor").write_text(vendor + "\n")
     assert gpus_present(tmp_path) == ("an NVIDIA GPU",)
+
+
+def test_another_python_is_asked_how_fast_it_is(tmp_path: Path) -> None:
+    """Not this one itself, nor one that cannot run a node."""
+    assert python_gain(Path(sys.executable).resolve()) is None
+    assert python_gain(tmp_path / "none") is None
+    other = tmp_path / "python3"
+    for said, is_quicker in (("echo 1", True), ("echo 1000000000", False), ("exit 1", None)):
+        other.write_text(f"#!/bin/sh\n{said}\n")
+        other.chmod(0o755)
+        gain = python_gain(other)
+        assert (gain and gain > 1) is is_quicker
 
 
 def test_a_daemon_that_is_down_is_degraded(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,8 @@ class Facts:
     disk_free_bytes: int | None = None
     state_dir: str = ""
     mdns_wanted: bool = True
+    python_gain: float | None = None
+    """How many times as fast the system's own Python would run this node."""
 
     @property
     def members(self) -> tuple[Mapping[str, Any], ...]:

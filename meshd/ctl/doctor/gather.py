@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 from meshd.config import ConfigError, Settings, find_config, load_settings
 from meshd.ctl.console import node_of
+from meshd.ctl.doctor import pace
 from meshd.ctl.doctor.facts import Daemon, Facts
 from meshd.ctl.doctor.network import try_members, try_multicast
 from meshd.ctl.doctor.ports import holder_of
@@ -31,6 +33,8 @@ VENDORS = {"0x10de": "an NVIDIA GPU", "0x1002": "an AMD GPU"}
 """PCI vendors whose accelerators can run models; Intel's and virtual ones are left alone."""
 
 CARDS = Path("/sys/class/drm")
+
+SYSTEM_PYTHON = Path("/usr/bin/python3")
 
 
 def gather(args: Namespace) -> Facts:
@@ -51,6 +55,7 @@ def gather(args: Namespace) -> Facts:
         disk_free_bytes=_free(settings.state_dir) if settings else None,
         state_dir=str(settings.state_dir) if settings else "",
         mdns_wanted=settings.mdns if settings else True,
+        python_gain=python_gain(SYSTEM_PYTHON) if platform.system() == "Linux" else None,
         multicast=None,
     )
     hosts = [endpoint.rpartition(":")[0] for endpoint in facts.myself.get("endpoints", ())]
@@ -70,6 +75,19 @@ def gpus_present(cards: Path) -> tuple[str, ...]:
             if vendor in VENDORS:
                 found.append(VENDORS[vendor])
     return tuple(dict.fromkeys(found))
+
+
+def python_gain(other: Path) -> float | None:
+    """How many times as fast `other` runs our kind of code as this Python does; None where it is
+    the same one, or cannot run a node. Not for macOS, whose stub would offer to install one."""
+    if not other.exists() or other.samefile(Path(sys.executable)):
+        return None
+    with suppress(OSError, subprocess.TimeoutExpired, ValueError):
+        done = subprocess.run(  # noqa: S603 - a fixed program
+            [other, "-I", pace.__file__], capture_output=True, text=True, check=False, timeout=ASK_S
+        )
+        return pace.step_ns() / float(done.stdout)
+    return None
 
 
 def _settings() -> tuple[Settings | None, str]:

@@ -23,6 +23,9 @@ DISK_BAD_BYTES = 100 * 2**20
 DISK_WARN_BYTES = 2 * 2**30
 """Below this no further model fits."""
 
+PYTHON_GAIN_MIN = 1.25
+"""A Python so much quicker is another build, not another version."""
+
 CONTAINER_NETWORKS = tuple(ip_network(text) for text in ("172.17.0.0/16", "10.88.0.0/16"))
 """docker0's and podman's usual bridges: no other machine reaches an address in there."""
 
@@ -345,6 +348,14 @@ def draining(facts: Facts) -> Finding | None:
     )
 
 
+def python(facts: Facts) -> Finding | None:
+    """A Python that was compiled without the usual optimisations."""
+    if facts.python_gain is None or facts.python_gain < PYTHON_GAIN_MIN:
+        return None
+    what = f"/usr/bin/python3 would run this node {facts.python_gain:.1f} times as fast as its own"
+    return Finding("python", "warn", what, "install meshd with that Python")
+
+
 RULES: Sequence[Rule] = (
     daemon,
     disk,
@@ -365,6 +376,7 @@ RULES: Sequence[Rule] = (
     gpu,
     memory,
     draining,
+    python,
 )
 """In the order of repair."""
 
