@@ -47,7 +47,7 @@ def trial(tmp_path, port):
     )
     booted = Trial(tmp_path, config)
     if Path(tempfile.gettempdir()) in MESHCTL.parents:
-        drop_in(booted, "checkout", "PrivateTmp=no")
+        drop_in(booted, "checkout", f"BindReadOnlyPaths={MESHCTL.parents[2]}")
     yield booted
     booted.end()
 

@@ -24,6 +24,10 @@ NOBODY = cast("Offer", None)
 
 UNPRICED = cast("Price", None)
 
+LESSON_EVERY_S = 0.05
+"""Shortest time between two prices of a record: a busy node ends a thousand answers a second, and
+each of them teaches something."""
+
 Pricer = Callable[[Offer, bool], Price]
 """Prices an offer; the flag says that its records are new."""
 
@@ -45,9 +49,17 @@ class Board:
         self._output: list[float] = []
         self.telling = 0
         """How many nodes tell what they have cached."""
+        self._taught: set[str] = set()
+        """Nodes whose prices are to follow what was learnt of them."""
+        self._lesson_at = -inf
 
-    def follow(self) -> None:
-        """Price what changed on the shelf since the last call."""
+    def follow(self, now: float) -> None:
+        """Price what changed on the shelf since the last call, and what was learnt."""
+        if self._taught and now - self._lesson_at >= LESSON_EVERY_S:
+            self._lesson_at = now
+            for node_id in self._taught:
+                self._learn(node_id)
+            self._taught.clear()
         if self._revision == self.shelf.revision:
             return
         self._revision = self.shelf.revision
@@ -58,7 +70,11 @@ class Board:
                 self._put(place, offer)
 
     def learnt(self, node_id: str) -> None:
-        """Our experience with a node changed: price it anew."""
+        """Our experience with a node changed: it is priced anew before it is weighed again, or soon
+        after, when that has only just been done."""
+        self._taught.add(node_id)
+
+    def _learn(self, node_id: str) -> None:
         place = self.shelf.places.get(node_id)
         if place is not None and place < len(self.offers):
             offer = self.offers[place]

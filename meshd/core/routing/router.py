@@ -164,7 +164,6 @@ class Router:
         board = self._boards.get(model_id)
         taught = self.experiences.finished(node_id, model_id, seen, lease.batch, now)
         if taught and board is not None:
-            self._now = now
             board.learnt(node_id)
 
     def release(self, lease: Lease) -> None:
@@ -193,7 +192,7 @@ class Router:
             known = self._catalogue.models() if self._catalogue else {}
             self._boards = {name: old for name, old in self._boards.items() if name in known}
             board = self._boards[model_id] = Board(shelf, self._price)
-        board.follow()
+        board.follow(now)
         return board
 
     def _price(self, offer: Offer, is_new: bool) -> Price:

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as some
 
-from meshd.core.routing.board import Board
+from meshd.core.routing.board import LESSON_EVERY_S, Board
 from meshd.core.routing.catalogue import Catalogue
 from meshd.core.routing.cost import expected_completion, price_of
 from meshd.core.routing.demand import Demand
@@ -25,7 +25,7 @@ def board(*loads):
     """A board over machines in these states, priced."""
     house = view(*(member(number, load=each) for number, each in enumerate(loads, 1)))
     made = Board(Catalogue(house).shelf(MODEL), priced)
-    made.follow()
+    made.follow(0.0)
     return made
 
 
@@ -61,12 +61,12 @@ def test_a_board_follows_its_shelf():
     house = view(member(1, load=load(accepting=False)))
     catalogue = Catalogue(house)
     made = Board(catalogue.shelf(MODEL), priced)
-    made.follow()
+    made.follow(0.0)
     demand = Demand(MODEL, frozenset(), 100, 10)
     assert made.floors(demand, [], 0.0) == [float("inf")]
     catalogue.update(view(member(1, load_at=1.0)))
-    made.follow()
-    made.follow()
+    made.follow(0.0)
+    made.follow(0.0)
     assert made.floors(demand, [], 1.0)[0] < 10.0
 
 
@@ -78,14 +78,32 @@ def test_experience_changes_a_price_without_a_new_record():
         Catalogue(house).shelf(MODEL),
         lambda offer, is_new: priced(offer, is_new)._replace(correction=factors[0]),
     )
-    made.follow()
+    made.follow(0.0)
     demand = Demand(MODEL, frozenset(), 100, 10)
     before = made.floors(demand, [], 0.0)[0]
     factors[0] = 4.0
     made.learnt("gone")
+    made.follow(1.0)
     assert made.floors(demand, [], 0.0)[0] == before
     made.learnt(member(1).node_id)
+    made.follow(2.0)
     assert made.floors(demand, [], 0.0)[0] > 3.0 * before
+
+
+def test_many_answers_at_once_are_one_lesson():
+    """The first teaches at once, the others together a moment later; none is forgotten."""
+    asked = []
+    made = Board(
+        Catalogue(view(member(1))).shelf(MODEL),
+        lambda offer, is_new: asked.append(is_new) or priced(offer, is_new),
+    )
+    for now in (0.0, 0.001, 0.002, LESSON_EVERY_S, LESSON_EVERY_S + 0.001):
+        made.learnt(member(1).node_id)
+        made.follow(now)
+    assert asked == [True, False]
+    made.follow(2 * LESSON_EVERY_S)
+    made.follow(9.0)
+    assert asked == [True, False, False]
 
 
 @given(
