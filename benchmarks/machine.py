@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from meshd.ctl.doctor.pace import step_ns
+
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -100,6 +102,7 @@ def describe(placed: dict[str, int | None]) -> dict[str, Any]:
         "core_of": placed,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "python_step_ns": round(step_ns()),
         "uvloop": version("uvloop"),
         "load_before": round(os.getloadavg()[0], 2),
         "network": "loopback",

@@ -1,9 +1,9 @@
 """Request bytes to one JSON object, or a 400 that says where they stop making sense.
 
-The bytes are bounded before they come here (16 MiB). Depth is bounded twice: msgspec's own stack
-guard stops a bomb at about a thousand levels, and `check_free_form` then holds values to what can
-cross the relay (64 levels, 64-bit integers, lists of bounded length), so that nothing that is
-accepted here is refused by a peer.
+The bytes are bounded before they come here (16 MiB). Depth is bounded twice: the interpreter's own
+guard stops a bomb (at a thousand levels in Python 3.11, at ten thousand in later ones), and
+`check_free_form` then holds values to what can cross the relay (64 levels, 64-bit integers, lists
+of bounded length), so that nothing that is accepted here is refused by a peer.
 """
 
 from __future__ import annotations

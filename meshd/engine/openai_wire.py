@@ -307,11 +307,14 @@ def _seconds(text: str) -> float:
 
 def _error_words(error: Any) -> tuple[str, str]:
     """The message, and the code or type beside it."""
-    if isinstance(error, Mapping):
-        message = error.get("message") or error.get("detail") or str(error)
-        words = [error.get("code"), error.get("type")]
-        return str(message)[:MESSAGE_MAX_CHARS], " ".join(str(word) for word in words if word)
-    return str(error)[:MESSAGE_MAX_CHARS], ""
+    try:
+        if isinstance(error, Mapping):
+            message = error.get("message") or error.get("detail") or str(error)
+            words = [error.get("code"), error.get("type")]
+            return str(message)[:MESSAGE_MAX_CHARS], " ".join(str(word) for word in words if word)
+        return str(error)[:MESSAGE_MAX_CHARS], ""
+    except RecursionError:
+        return "its error is nested too deep to be shown", ""
 
 
 def _is_context(message: str, word: str) -> bool:

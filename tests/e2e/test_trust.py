@@ -128,8 +128,8 @@ def test_a_revoked_node_is_out_at_once_and_nobody_else_notices(alone):
     stolen = alone("stolen")
     pair(owner, friend)
     pair(owner, stolen)
-    wait_until(lambda: friend.states().get("stolen") == "alive", 5, "all three know each other")
-    wait_until(lambda: stolen.get("/v1/models")["data"], 5, "the model is known to all")
+    wait_until(lambda: friend.states().get("stolen") == "alive", 15, "all three know each other")
+    wait_until(lambda: stolen.get("/v1/models")["data"], 15, "the model is known to all")
     assert answer_of(stolen) == "owner"
     with asking_on(friend) as (answered, errors):
         time.sleep(0.3)
