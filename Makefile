@@ -22,7 +22,7 @@ export UV_NO_PROGRESS := 1
 unexport VIRTUAL_ENV
 
 # The Python that PYTHON names; else the system's own where it is much quicker than python3, which
-# may have been compiled without the usual optimisations: such a one makes a node half as slow again.
+# may have been compiled without the usual optimisations: a request then costs half as much again.
 ifdef PYTHON
 PYTHONS := $(PYTHON)
 export UV_PYTHON := $(PYTHON)
