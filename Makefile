@@ -22,7 +22,7 @@ export UV_NO_PROGRESS := 1
 unexport VIRTUAL_ENV
 
 # The Python that PYTHON names; else the system's own where it is much quicker than python3, which
-# may have been compiled without the usual optimisations: a request then costs half as much again.
+# may have been compiled without the usual optimisations: a request then costs a quarter more.
 ifdef PYTHON
 PYTHONS := $(PYTHON)
 export UV_PYTHON := $(PYTHON)

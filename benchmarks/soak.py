@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks import servers
 from benchmarks.load import request
 from benchmarks.machine import describe, family, rss_mb
-from benchmarks.measure import MeasureError, rate, say
+from benchmarks.measure import WARMUP_S, MeasureError, rate, say
 from benchmarks.servers import Server, StartError
 
 PART_S = 4.0
@@ -44,6 +44,7 @@ QUIET_S = 2.0
 """After a round, before it is read: what is under way ends, and timers fire."""
 
 CLIENT_TIMEOUT_S = 30.0
+"""For one read; a server that is silent for so long has failed."""
 
 RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing sends a reset, as a laptop does whose lid was shut on a program."""
@@ -97,7 +98,7 @@ def one_round(growth: Growth) -> None:
     server = growth.server
     for stream in (False, True):
         made = rate(server, stream=stream, seconds=PART_S, core=None)
-        growth.served += round(made.per_s * (PART_S + 1))
+        growth.served += round(made.per_s * (PART_S + WARMUP_S))
     stream_of = request(server.port, stream=True)
     each_of(LEAVERS, server.port, lambda client: leave(client, stream_of))
     each_of(WRONG, server.port, ask_wrongly)
@@ -130,7 +131,7 @@ def ask_wrongly(client: socket.socket) -> None:
 
 
 def run(minutes: float, beside: set[str]) -> dict[str, Any]:
-    """Rounds until the time is over. Raises StartError or MeasureError."""
+    """Rounds until the time is over, one at least. Raises StartError or MeasureError."""
     result: dict[str, Any] = {"emulated": "the model is a stub", "machine": describe({})}
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshd-bench-")))
@@ -152,7 +153,7 @@ def run(minutes: float, beside: set[str]) -> dict[str, Any]:
             rivals += [rival] if rival is not None else []
         grown = [Growth(server) for server in (*ours, *rivals)]
         until = time.monotonic() + 60 * minutes
-        while time.monotonic() < until:
+        while not grown[0].rss_mb or time.monotonic() < until:
             say(f"round {len(grown[0].rss_mb) + 1}")
             for each in grown:
                 one_round(each)

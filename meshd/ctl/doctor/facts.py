@@ -67,7 +67,7 @@ class Facts:
     state_dir: str = ""
     mdns_wanted: bool = True
     python_gain: float | None = None
-    """How many times as fast the system's own Python would run this node."""
+    """How many times as fast the system's own Python runs such code as meshd's."""
 
     @property
     def members(self) -> tuple[Mapping[str, Any], ...]:

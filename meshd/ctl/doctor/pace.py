@@ -1,7 +1,7 @@
 """How fast does a Python run the kind of code that a node is made of? `python pace.py` prints it.
 
-Two Pythons of one version differ by half: one that was compiled without the usual optimisations
-(pyenv's, unless it is told otherwise) spends that on the same requests. So `make` asks each that it
+One that was compiled without the usual optimisations (by pyenv, unless it is told otherwise) takes
+half as much time again for a step of this, and a quarter for a request. So `make` asks each that it
 could take, before anything is installed, and the doctor asks the system's: this file is run by any
 Python, by itself, and knows nothing of meshd.
 """

@@ -350,9 +350,10 @@ def draining(facts: Facts) -> Finding | None:
 
 def python(facts: Facts) -> Finding | None:
     """A Python that was compiled without the usual optimisations."""
-    if facts.python_gain is None or facts.python_gain < PYTHON_GAIN_MIN:
+    gain = facts.python_gain
+    if gain is None or gain < PYTHON_GAIN_MIN:
         return None
-    what = f"/usr/bin/python3 would run this node {facts.python_gain:.1f} times as fast as its own"
+    what = f"/usr/bin/python3 runs code like meshd's {gain:.1f} times as fast as this Python"
     return Finding("python", "warn", what, "install meshd with that Python")
 
 
