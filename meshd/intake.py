@@ -236,6 +236,7 @@ class Intake:
                 if visit.is_over(batch):
                     self._leave(desk, visit)
                     yield batch
+                    await anext(stream, None)  # to run out costs less than to be closed
                     return
                 if visit.reads:
                     desk.first_word(visit, self._clock())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from meshd.core.ports import Batch
+from meshd.core.ports import ENDINGS, Batch
 from meshd.core.routing.fairness import Ticket
 from protocol.jobs import Failure, Finish, Job, Queued, TextDelta
 
@@ -95,7 +95,7 @@ class Visit:
         last = batch[-1]
         if type(last) is TextDelta:
             self.deltas += len(batch)
-        elif isinstance(last, Finish | Failure):
+        elif isinstance(last, ENDINGS):
             self.last = last
             return True
         elif not isinstance(last, Queued):

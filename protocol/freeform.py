@@ -16,6 +16,9 @@ from protocol.scalars import I64_MIN, U64_MAX, wrong_type
 
 TEXT_ONLY = frozenset({str})
 
+PLAIN = frozenset({str, bool, type(None)})
+"""Types of which every value is fine: most of what a message is made of."""
+
 
 class Json:
     """A value with JSON's types, at most NESTING_MAX_DEPTH deep.
@@ -41,20 +44,24 @@ def check_json(value: Any) -> None:
     layer = [value]
     for _ in range(limits.NESTING_MAX_DEPTH + 1):
         below: list[Any] = []
+        has_below = False
         for item in layer:
             kind = type(item)
-            if kind is str or kind is bool or item is None:
-                continue
             if kind is dict:
                 if not TEXT_ONLY.issuperset(map(type, item)):
                     raise ProtocolError("type", "object keys are text")
-                below.extend(item.values())
+                inside = item.values()
             elif kind is list:
                 _check_list(item)
-                below.extend(item)
+                inside = item
             else:
-                _check_number(item)
-        if not below:
+                if kind not in PLAIN:
+                    _check_number(item)
+                continue
+            has_below = has_below or bool(inside)
+            if not PLAIN.issuperset(map(type, inside)):
+                below.extend(inside)
+        if not has_below:
             return
         layer = below
     raise ProtocolError("length", f"nested deeper than {limits.NESTING_MAX_DEPTH} levels")

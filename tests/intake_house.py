@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from meshd.core.ports import Batch, EventStream
+from meshd.core.ports import ENDINGS, Batch, EventStream
 from meshd.core.routing.demand import demand_of
 from meshd.intake import Intake
 from protocol.jobs import Failure, Finish, Job, TextDelta
@@ -45,6 +45,8 @@ class ScriptedEngine:
         try:
             while (batch := await line.get()) is not None:
                 yield batch
+                if isinstance(batch[-1], ENDINGS):
+                    return
         finally:
             self.running.remove(job.request_id)
             self.closed.append(job.request_id)

@@ -49,8 +49,7 @@ COUNTED = 1
 """`max_tokens` of a request that is only counted, where it is not given."""
 
 
-@frozen
-class AskedMessage(Asked):
+class AskedMessage(Asked, frozen=True):
     """A request, and what only concerns how its answer is printed."""
 
     prompt_tokens: int = 0

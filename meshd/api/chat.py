@@ -24,12 +24,10 @@ from meshd.api.job import (
 )
 from meshd.api.messages import read_messages
 from meshd.api.tools import read_tools
-from protocol.frozen import frozen
 from protocol.jobs import Job
 
 
-@frozen
-class AskedChat(Asked):
+class AskedChat(Asked, frozen=True):
     """A chat request, and what only concerns how it is printed."""
 
     include_usage: bool = False
@@ -51,9 +49,9 @@ def read_chat(body: Mapping[str, Any], asker: Asker) -> AskedChat:
     response_format = read_response_format(fields)
     drop_own_fields(fields)
     job = Job(
-        request_id=asker.request_id,
-        kind="chat",
-        model=model,
+        asker.request_id,
+        "chat",
+        model,
         messages=messages,
         max_tokens=max_tokens,
         tools=toolbox.tools,

@@ -31,12 +31,17 @@ out to ask for nothing that must be computed, `read` may return a `Reply` too.
 
 Several choices (`n` above 1) are several jobs; only OpenAI's older two dialects have them, so the
 others leave `Asked.others` empty.
+
+The values that every request makes are msgspec's `Struct`s, made in half the time that a dataclass
+takes, and named arguments cost them nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 from meshd.api import sse
 from meshd.api.replies import Refuse, Reply
@@ -45,8 +50,7 @@ from protocol.frozen import frozen
 from protocol.jobs import Event, Failure, Job, Queued
 
 
-@frozen
-class Asker:
+class Asker(msgspec.Struct, frozen=True):
     """What is known of a request beside its body: all of it goes into the `Job`."""
 
     request_id: str
@@ -60,8 +64,7 @@ class Asker:
     """Of the body, where somebody asks; JSON is read as JSON whatever it says."""
 
 
-@frozen
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A request that has been read. A dialect that must remember more derives its own class."""
 
     job: Job
@@ -71,8 +74,7 @@ class Asked:
     """Header lines of the answer (each ending in CRLF), for what was changed in what was asked."""
 
 
-@frozen
-class Opening:
+class Opening(msgspec.Struct, frozen=True):
     """What is known when an answer begins."""
 
     request_id: str

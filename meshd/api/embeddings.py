@@ -30,7 +30,6 @@ from meshd.api.replies import refuse
 from meshd.api.writing import INCOMPLETE, encode
 from meshd.core.ports import Batch
 from protocol import limits
-from protocol.frozen import frozen
 from protocol.jobs import Failure, Finish, Job, Vector
 
 INPUTS_MAX = 2_048
@@ -39,8 +38,7 @@ INPUTS_MAX = 2_048
 FORMATS = ("float", "base64")
 
 
-@frozen
-class AskedVectors(Asked):
+class AskedVectors(Asked, frozen=True):
     """A request: what to compute, and how to print it."""
 
     is_base64: bool = False

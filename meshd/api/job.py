@@ -20,11 +20,12 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from meshd.api.dialect import Asker
 from meshd.api.errors import bad_type, bad_value, missing
 from meshd.api.fields import Fields, json_type
 from protocol import limits
-from protocol.frozen import frozen
 from protocol.jobs import Job, Sampling
 
 TEMPERATURE_MAX = 2.0
@@ -79,8 +80,7 @@ OWN_FIELDS = frozenset(
 _GREEDY = Sampling()
 
 
-@frozen
-class Common:
+class Common(msgspec.Struct, frozen=True):
     """What chat and completion share."""
 
     stop: tuple[str, ...]

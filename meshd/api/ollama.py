@@ -37,7 +37,6 @@ from meshd.api.ollama_options import (
 from meshd.api.ollama_turns import read_turns, user_turn
 from meshd.api.tools import read_tools
 from protocol import limits
-from protocol.frozen import frozen
 from protocol.jobs import Job
 
 NEVER_CUT = ("truncate", "shift")
@@ -51,8 +50,7 @@ LOADING_TURN = ({"role": "user", "content": "Hi"},)
 """What a model is asked that is only to be loaded."""
 
 
-@frozen
-class OllamaAsked(Asked):
+class OllamaAsked(Asked, frozen=True):
     """A request, and whether it only asks for the model to be loaded."""
 
     loads: bool = False

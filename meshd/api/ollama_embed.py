@@ -24,7 +24,6 @@ from meshd.api.ollama_options import read_keep_alive, read_options, unused_lines
 from meshd.api.writing import INCOMPLETE, encode
 from meshd.core.ports import Batch
 from protocol import limits
-from protocol.frozen import frozen
 from protocol.jobs import Failure, Finish, Job, Vector
 
 INPUTS_MAX = 2_048
@@ -34,8 +33,7 @@ LOADING_INPUT = ("Hi",)
 """What a model is given that is only to be loaded."""
 
 
-@frozen
-class AskedVectors(Asked):
+class AskedVectors(Asked, frozen=True):
     """A request: which route, and how many of the vectors were asked for."""
 
     is_older: bool = False

@@ -28,12 +28,10 @@ from meshd.api.job import (
     read_model,
 )
 from protocol import limits
-from protocol.frozen import frozen
 from protocol.jobs import Job
 
 
-@frozen
-class AskedCompletion(Asked):
+class AskedCompletion(Asked, frozen=True):
     """A completion request, and what only concerns how it is printed."""
 
     include_usage: bool = False

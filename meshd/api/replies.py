@@ -15,7 +15,6 @@ import msgspec
 
 from meshd.api.errors import ApiError
 from meshd.api.headers import safe
-from protocol.frozen import frozen
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -29,8 +28,7 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus} | {
 }
 
 
-@frozen
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """One whole answer. `lines` are header lines that are already safe, each ending in CRLF."""
 
     body: bytes

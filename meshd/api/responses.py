@@ -20,8 +20,9 @@ that ask show nothing else, and as `content` otherwise. They are never shortened
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
+
+import msgspec
 
 from meshd.api.body import check_free_form, decode_object
 from meshd.api.dialect import Asked, Asker
@@ -42,7 +43,6 @@ from meshd.api.responses_tools import Tools, read_tools
 from meshd.api.turns import left_out
 from meshd.core.routing.demand import prompt_tokens_of
 from protocol import limits
-from protocol.frozen import frozen
 from protocol.jobs import Job
 
 ENGINE_FIELDS = ("chat_template_kwargs", "grammar", "ignore_eos", "reasoning_format", "think")
@@ -59,12 +59,11 @@ STORED = {
 """Fields that point into storage, and what to do instead."""
 
 
-@frozen
-class AskedResponse(Asked):
+class AskedResponse(Asked, frozen=True):
     """A request, and what its answer repeats."""
 
-    tools: Tools = field(default_factory=Tools)
-    echo: Mapping[str, Any] = field(default_factory=dict)
+    tools: Tools = msgspec.field(default_factory=Tools)
+    echo: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """Keys of the response object that say what was asked."""
     wants_summary: bool = False
     wants_encrypted: bool = False

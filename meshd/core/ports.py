@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Protocol
 
 from protocol.frozen import frozen
-from protocol.jobs import Event, Failure, Job
+from protocol.jobs import Event, Failure, Finish, Job
 from protocol.load import ModelLoad, ModelRecord
 
 
@@ -29,7 +29,11 @@ time, which is what keeps a fast stream cheap. Only the gateway puts a `Note` am
 
 EventStream = AsyncGenerator[Batch, None]
 """The answer to a job. The last event of the last batch is a `Finish` or a `Failure`, always, and
-nothing else is raised. Closing it early (`aclose`) cancels the work and frees its slot."""
+nothing else is raised. Closing it early (`aclose`) cancels the work and frees its slot. After the
+last batch there is nothing to wait for: asked once more, it ends at once."""
+
+ENDINGS = (Finish, Failure)
+"""The types of a last event."""
 
 
 class Engine(Protocol):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from protocol.jobs import Event, Failure, Finish
+from meshd.core.ports import ENDINGS
+from protocol.jobs import Event
 
 
 class Mailbox:
@@ -26,7 +27,7 @@ class Mailbox:
         an answer is whole, but not yet taken, has not failed it."""
         if events and not self._is_over:
             self._events.extend(events)
-            self._is_over = isinstance(events[-1], Finish | Failure)
+            self._is_over = type(events[-1]) in ENDINGS
             self._filled.set()
 
     async def take(self) -> list[Event]:

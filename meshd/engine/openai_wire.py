@@ -198,15 +198,11 @@ class Translation:
         assert prompt is not None
         assert made is not None
         cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
+        cached = min(max(0, cached), prompt) if cached else 0
+        stop = self._stop if self._stop in job.stop else ""
+        queue_s = 0.0
         return Finish(
-            self._reason,
-            prompt_tokens=prompt,
-            completion_tokens=made,
-            cached_tokens=min(max(0, cached or 0), prompt),
-            prompt_s=prompt_s,
-            generation_s=generation_s,
-            counted=counted,
-            stop=self._stop if self._stop in job.stop else "",
+            self._reason, prompt, made, cached, prompt_s, generation_s, queue_s, counted, stop
         )
 
     def _speak(self, delta: _Delta, logprobs: Any, events: list[Event]) -> None:

@@ -11,13 +11,13 @@ import time
 from dataclasses import replace
 from itertools import islice
 
-from meshd.core.ports import EventStream
+from meshd.core.ports import ENDINGS, EventStream
 from meshd.engine import prose
 from meshd.engine.assembly import Assembler, Piece
 from meshd.engine.failures import failure_of
 from meshd.engine.script import Fault, Plan, Word, plan_of
 from meshd.engine.spec import EmulatedSpec
-from protocol.jobs import Event, Failure, Finish, Job, TextDelta
+from protocol.jobs import Event, Finish, Job, TextDelta
 
 SLOW_FACTOR = 10.0
 """How much slower the `slow` fault makes the rest of an answer."""
@@ -56,7 +56,7 @@ class Playback:
             events = self._say(self._due(clock() - first))
             if events:
                 yield events
-            if events and isinstance(events[-1], Finish | Failure):
+            if events and type(events[-1]) in ENDINGS:
                 return
             if self._is_struck("stall"):
                 await asyncio.get_running_loop().create_future()

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from meshd.core.ports import Batch, EngineError, EventStream
+from meshd.core.ports import ENDINGS, Batch, EngineError, EventStream
 from meshd.core.residency.offload import ALL_LAYERS
 from meshd.core.routing.prefix import CachedPrefixes, cuts_of
 from meshd.core.stats import SpeedMeter
@@ -387,7 +387,7 @@ class LlamaEngine(WorkerEngine):
 
 
 def _is_last(batch: Batch) -> bool:
-    return isinstance(batch[-1], Finish | Failure)
+    return type(batch[-1]) in ENDINGS
 
 
 def _lost(why: str) -> Failure:

@@ -136,6 +136,8 @@ class Attempt:
             if failure.code == "unreachable":
                 means.unreachable(self.node_id, failure.message)
         means.router.release(self.lease)
+        if outcome == "finished":
+            await anext(self.stream, None)  # to run out costs less than to be closed
         await self.stream.aclose()
 
     def _set_limit(self) -> None:

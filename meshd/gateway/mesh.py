@@ -134,7 +134,7 @@ async def _whole(request: Request, beginning: Beginning, found: Begun | Queued) 
     if isinstance(last, Failure):
         raise RequestFailed(last)
     assert answering.attempt is not None
-    return Answer(request.head(answering.attempt), _once(collected), collected)
+    return Answer(request.head(answering.attempt), _Once(collected), collected)
 
 
 async def _collect(answering: Answering, collected: list[Event | Note]) -> None:
@@ -145,5 +145,21 @@ async def _collect(answering: Answering, collected: list[Event | Note]) -> None:
                 raise RequestFailed(words.endless())
 
 
-async def _once(batch: Batch) -> AsyncGenerator[Batch, None]:
-    yield batch
+class _Once(AsyncGenerator[Batch, None]):
+    """The stream of an answer that is whole. Hardly anybody reads it, and a generator that nobody
+    has read is thrown out with an exception, which costs as much as choosing the node."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, batch: Batch) -> None:
+        self._left: Batch = batch
+
+    async def asend(self, _value: None) -> Batch:
+        batch, self._left = self._left, ()
+        if not batch:
+            raise StopAsyncIteration
+        return batch
+
+    async def athrow(self, error: Any, *_more: Any) -> Batch:
+        self._left = ()
+        raise error

@@ -178,15 +178,15 @@ class Request:
         offer, reason = attempt.candidate.offer, attempt.decision.reason
         waited_s = attempt.sent_at - self.began_at + self.queued_s
         return AnswerHead(
-            request_id=self.job.request_id,
-            node_name=offer.member.name,
-            node_id=offer.member.node_id,
-            model=offer.model.model_id,
-            attempts=self.tries,
-            reason=reason if self.tries == 1 else f"{reason}; attempt {self.tries}",
-            load_age_ms=round(attempt.candidate.age_s * 1000),
-            queue_ms=round(waited_s * 1000),
-            emulated=offer.model.emulated,
+            self.job.request_id,
+            offer.member.name,
+            offer.member.node_id,
+            offer.model.model_id,
+            self.tries,
+            reason if self.tries == 1 else f"{reason}; attempt {self.tries}",
+            round(attempt.candidate.age_s * 1000),
+            round(waited_s * 1000),
+            offer.model.emulated,
         )
 
     def _job_for(self, candidate: Candidate) -> Job:

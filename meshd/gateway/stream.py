@@ -12,7 +12,7 @@ also begin again where it cannot go on: whoever collects hands in the list, whic
 
 from __future__ import annotations
 
-from meshd.core.ports import Batch, EventStream, Note
+from meshd.core.ports import ENDINGS, Batch, EventStream, Note
 from meshd.core.routing.deadlines import INTER_TOKEN_MAX_S, inter_token_deadline_s
 from meshd.core.routing.experience import Completion
 from meshd.gateway import words
@@ -29,8 +29,6 @@ have come."""
 
 TEXT_KINDS = frozenset({"chat", "completion"})
 """Of others nothing is kept: the parts of a raw answer are large, and cannot be handed on."""
-
-ENDINGS = frozenset({Finish, Failure})
 
 
 class Answering:

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.engine_rival import PROGRAM
+from meshd.core.ports import ENDINGS
 from meshd.engine.bundled import bundled_gguf
 from meshd.engine.emulated import EmulatedEngine
 from meshd.engine.mlx import MlxEngine
@@ -106,6 +107,15 @@ async def test_an_answer_ends_with_exactly_one_finish_and_it_comes_last(engine):
     ends = [event for event in events if isinstance(event, Finish | Failure)]
     assert ends == [events[-1]]
     assert isinstance(events[-1], Finish)
+
+
+async def test_after_its_last_batch_a_stream_ends_at_once(engine):
+    """Whoever has read the last word may let the stream run out instead of closing it."""
+    stream = engine.generate(question())
+    batch = await anext(stream)
+    while not isinstance(batch[-1], ENDINGS):
+        batch = await anext(stream)
+    assert await asyncio.wait_for(anext(stream, None), 1.0) is None
 
 
 async def test_batches_are_never_empty(engine):

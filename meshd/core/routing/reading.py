@@ -117,7 +117,9 @@ class Reading:
 
     def _advance(self, now: float) -> None:
         """Let the clock run on; where an estimated end comes first, up to there and then on."""
-        passed_s, self._at = max(0.0, now - self._at), max(now, self._at)
+        if now <= self._at:
+            return
+        passed_s, self._at = now - self._at, now
         while passed_s > 0 and self._sharing:
             until_s = self._clock_s + passed_s / self._sharing
             if not self._ends or self._ends[0][0] > until_s:

@@ -167,7 +167,7 @@ def score(
         offer,
         cost,
         cost.total_s,
-        max(0.0, now - price.at),
+        now - price.at if now > price.at else 0.0,
         demand,
         price.batch(outstanding.jobs),
         cached_ratio,

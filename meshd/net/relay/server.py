@@ -256,7 +256,7 @@ class Server:
         try:
             stream = self._duties.answer(session.node_id, job)
             try:
-                async for batch in stream:
+                while (batch := await anext(stream, None)) is not None:
                     events = cast("tuple[Event, ...]", tuple(batch))  # an engine makes no Note
                     if job.stream and not inbound.index:
                         await self._send_events(session, inbound, events[:FIRST_EVENTS])
@@ -264,6 +264,7 @@ class Server:
                     await self._send_events(session, inbound, events)
                     if isinstance(batch[-1], flow.TERMINAL):
                         failure = None
+                        await anext(stream, None)  # to run out costs less than to be closed
                         break
             finally:
                 await stream.aclose()
