@@ -119,8 +119,8 @@ class Visit:
     def taken(self) -> tuple[int, int]:
         """Tokens of the prompt and of the answer that it really took, as far as is known."""
         if isinstance(self.last, Finish):
-            prompt = self.last.prompt_tokens - self.last.cached_tokens
-            return max(0, prompt), self.last.completion_tokens
+            read, cached = self.last.prompt_tokens, self.last.cached_tokens
+            return read - cached if read > cached else 0, self.last.completion_tokens
         if isinstance(self.last, Failure) and not self.deltas:
             return 0, 0
         return self.ticket.prompt_tokens, self.deltas

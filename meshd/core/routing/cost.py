@@ -40,6 +40,7 @@ from typing import NamedTuple
 from meshd.core.routing.demand import Demand
 from meshd.core.routing.experience import NO_EXPERIENCE, Experience
 from meshd.core.routing.ledger import Outstanding
+from protocol.frozen import frozen
 from protocol.load import LoadRecord, ModelLoad
 
 PROMPT_TPS_UNMEASURED = 400.0
@@ -131,7 +132,8 @@ class Cost(NamedTuple):
         return self.prefill_s + self.reading_s + self.decode_s + self.batch_s
 
 
-class Price(NamedTuple):
+@frozen
+class Price:
     """What a record says of a node, as coefficients."""
 
     at: float

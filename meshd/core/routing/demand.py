@@ -138,7 +138,7 @@ def _prompt_tokens(job: Job, contents: _Contents) -> int:
     if job.inputs:
         size_bytes += _text_bytes(list(job.inputs))
     turns, images = TOKENS_PER_TURN * len(job.messages), TOKENS_PER_IMAGE * contents.images
-    return max(1, round(size_bytes / BYTES_PER_TOKEN) + turns + images)
+    return round(size_bytes / BYTES_PER_TOKEN) + turns + images or 1
 
 
 def _text_bytes(value: Any) -> int:

@@ -132,8 +132,11 @@ class Experiences:
     ) -> bool:
         """An attempt ran to its end there; whether it taught anything. `batch` is the crowding its
         score assumed."""
-        seconds = seen.total_s - min(max(0.0, seen.queue_s), seen.first_byte_s)
-        prefilled = max(0, seen.prompt_tokens - seen.cached_tokens)
+        seconds = seen.total_s
+        if seen.queue_s > 0.0:
+            seconds -= min(seen.queue_s, seen.first_byte_s)
+        read, cached = seen.prompt_tokens, seen.cached_tokens
+        prefilled = read - cached if read > cached else 0
         if seconds < SAMPLE_MIN_S or prefilled + seen.output_tokens <= 0:
             return False
         entry = self._entry(node_id, model_id)

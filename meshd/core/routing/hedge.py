@@ -72,11 +72,11 @@ class HedgePolicy:
         Called once per request, when its first attempt starts: each call earns budget.
         """
         del now  # first bytes do not age: a quiet night changes no percentile
-        self._budget = min(BUDGET_MAX, self._budget + BUDGET_RATIO)
+        if self._budget < BUDGET_MAX:
+            self._budget = min(BUDGET_MAX, self._budget + BUDGET_RATIO)
         if demand.prompt_tokens > PROMPT_MAX_TOKENS or self._budget < 1.0:
             return None
-        late_s = self._late.get(_class_of(demand))
-        return None if late_s is None else max(DELAY_MIN_S, late_s)
+        return self._late.get(_class_of(demand))
 
     def spent(self) -> bool:
         """Take one hedge from the budget; False when there is none left: then do not hedge."""
@@ -101,7 +101,8 @@ class HedgePolicy:
         if len(seen) >= SAMPLES_MIN and (
             key not in self._late or self._observed % RECOUNT_EVERY == 0
         ):
-            self._late[key] = sorted(seen)[int(PERCENTILE * (len(seen) - 1) + 0.5)]
+            late_s = sorted(seen)[int(PERCENTILE * (len(seen) - 1) + 0.5)]
+            self._late[key] = max(DELAY_MIN_S, late_s)
 
 
 def _class_of(demand: Demand) -> tuple[str, int]:

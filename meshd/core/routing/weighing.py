@@ -80,6 +80,8 @@ class Weighing:
 
     def alternatives(self, scored: int) -> int:
         """Eligible candidates besides one of those that were scored, up to ALTERNATIVES_MAX."""
+        if scored <= 1 and len(self._offers) <= SCORED_MAX:
+            return 0
         found = max(0, scored - 1)
         if 0 < scored <= ALTERNATIVES_MAX and len(self._offers) > SCORED_MAX:
             found = -1

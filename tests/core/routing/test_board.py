@@ -1,5 +1,6 @@
 """Prices kept beside offers, and floors that no score falls below."""
 
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given
@@ -76,7 +77,7 @@ def test_experience_changes_a_price_without_a_new_record():
     house = view(member(1))
     made = Board(
         Catalogue(house).shelf(MODEL),
-        lambda offer, is_new: priced(offer, is_new)._replace(correction=factors[0]),
+        lambda offer, is_new: replace(priced(offer, is_new), correction=factors[0]),
     )
     made.follow(0.0)
     demand = Demand(MODEL, frozenset(), 100, 10)
