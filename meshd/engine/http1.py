@@ -128,8 +128,10 @@ class ResponseReader:
 
     def _read_chunks(self, rest: bytes) -> tuple[bytes, bytes]:
         """The data of the chunks that are here, and the bytes that are not understood yet."""
-        parts = []
+        parts: list[bytes] = []
         at, size = 0, len(rest)
+        if self._state == _CHUNK_SIZE:
+            at = _whole_chunks(rest, parts)
         while self._state != _DONE:
             if self._state == _CHUNK_DATA:
                 take = min(self._left, size - at)
@@ -148,14 +150,8 @@ class ResponseReader:
                 break
             line, at = rest[at:end], end + 2
             if self._state == _CHUNK_SIZE:
-                left = _chunk_size(line)
-                if left and rest[at + left : at + left + 2] == b"\r\n":
-                    # The usual case: the whole chunk is here.
-                    parts.append(rest[at : at + left])
-                    at += left + 2
-                    continue
-                self._left = left
-                self._state = _CHUNK_DATA if left else _TRAILERS
+                self._left = _chunk_size(line)
+                self._state = _CHUNK_DATA if self._left else _TRAILERS
             else:
                 self._take_line(line)
         return b"".join(parts), rest[at:]
@@ -171,6 +167,20 @@ class ResponseReader:
             raise HttpError("too many trailers")
         if not line:
             self._state = _DONE
+
+
+def _whole_chunks(rest: bytes, parts: list[bytes]) -> int:
+    """The usual case: adds the data of the chunks that are whole, up to one that is not or has
+    none, and says where that begins. Raises HttpError."""
+    at, find = 0, rest.find
+    while (end := find(b"\r\n", at)) >= 0:
+        begin = end + 2
+        after = begin + _chunk_size(rest[at:end])
+        if after == begin or rest[after : after + 2] != b"\r\n":
+            break
+        parts.append(rest[begin:after])
+        at = after + 2
+    return at
 
 
 @lru_cache(maxsize=1024)
