@@ -4,6 +4,10 @@ The whole node, from the bytes of a request to the bytes of its answer, with the
 from under it, in processor time of its one busy thread. `--beside` names another checkout, which is
 measured at the same time on the same core: their ratio is steady to two or three per cent where
 whole runs (`benchmarks.gateway`) move by a quarter, and so shows what a change to the code did.
+
+`--instructions` counts the instructions of that thread under valgrind instead, where it is
+installed: a count does not see a cache that is too small, but it is steady to a thousandth on any
+machine, however busy.
 """
 
 from __future__ import annotations
@@ -12,14 +16,17 @@ import argparse
 import asyncio
 import json
 import os
+import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextvars import Context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import uvloop
 
@@ -56,7 +63,20 @@ LOOKS = 200
 """For the model: a node lists it in its first second."""
 
 DEADLINE_S = 120.0
-"""For one process; it takes ten seconds."""
+"""For one process; it takes ten seconds, and forty under valgrind."""
+
+COUNTED = (100, 400)
+"""Requests of two runs: what the longer one takes more is what requests cost, without the start."""
+
+VALGRIND = ("valgrind", "-q", "--tool=callgrind", "--separate-threads=yes")
+
+STRETCH = 1_000.0
+"""Under valgrind everything takes fifty times as long, but the clock does not know: what a node
+does once a second would count fifty times. So while requests are counted, timers are late."""
+
+
+Process = subprocess.Popen[str]
+Ts = TypeVarTuple("Ts")
 
 
 class Upstream(asyncio.Transport):
@@ -124,6 +144,29 @@ class Socketless(uvloop.Loop):
     """A loop whose connections are objects: whoever would be accepted is made by `door`."""
 
     door: Callable[[], asyncio.Protocol]
+    stretch = 1.0
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Later still, by `stretch`."""
+        return super().call_later(delay * self.stretch, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Later still, by `stretch`."""
+        now = self.time()
+        late = now + (when - now) * self.stretch
+        return super().call_at(late, callback, *args, context=context)
 
     async def create_server(self, protocol_factory: Any, *args: Any, **kwargs: Any) -> Any:
         """Listens as well, so that the node knows its port."""
@@ -181,8 +224,11 @@ async def one_round(kind: str, count: int) -> float:
     return took / count * 1e6
 
 
-async def rounds(kind: str, home: Path) -> list[float]:
-    """One node in front of the stub: each round's us for a request. Raises MeasureError."""
+async def rounds(kind: str, home: Path, counted: int) -> list[float]:
+    """One node in front of the stub: each round's us for a request; or one round of as many as are
+    to be counted. Raises MeasureError."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Socketless)
     settings = Settings(
         home, "inside", http_port=0, mesh_host="127.0.0.1", mesh_port=0, relay_port=0, mdns=False,
         engines=("openai:http://127.0.0.1:1/v1,slots=64",), catalog=False, adopt=False,
@@ -197,29 +243,64 @@ async def rounds(kind: str, home: Path) -> list[float]:
                 break
             await asyncio.sleep(LOOK_S)
         settle()
+        if counted:
+            loop.stretch = STRETCH
         await one_round(kind, WARM_UP)
-        return [await one_round(kind, REQUESTS[kind]) for _ in range(ROUNDS)]
+        sizes = [counted] if counted else [REQUESTS[kind]] * ROUNDS
+        return [await one_round(kind, size) for size in sizes]
     finally:
+        loop.stretch = 1.0
         await node.close()
 
 
-def work(kind: str) -> None:
+def work(kind: str, counted: int) -> None:
     """The life of one process: its rounds as JSON on standard output."""
     with (
         tempfile.TemporaryDirectory(prefix="meshd-bench-") as home,
         asyncio.Runner(loop_factory=Socketless) as runner,
     ):
-        took = runner.run(asyncio.wait_for(rounds(kind, Path(home)), DEADLINE_S))
+        took = runner.run(asyncio.wait_for(rounds(kind, Path(home), counted), DEADLINE_S))
     print(json.dumps(took))
 
 
-def start(kind: str, checkout: Path) -> subprocess.Popen[str]:
-    """A process that measures a checkout, with this module and that one's node."""
-    command = [sys.executable, "-P", str(Path(__file__).resolve()), "--work", kind]
+def start(kind: str, checkout: Path, under: tuple[str, ...] = (), counted: int = 0) -> Process:
+    """A process that measures a checkout, with this module and that one's node; `under` is what
+    runs it."""
+    program = (sys.executable, "-P", str(Path(__file__).resolve()))
+    command = [*under, *program, "--work", kind, "--counted", str(counted)]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONHASHSEED": "0"}
     return subprocess.Popen(
         command, cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True
     )
+
+
+def ended(process: Process, what: str) -> str:
+    """Its last line."""
+    output, _ = process.communicate(timeout=2 * DEADLINE_S)
+    if process.returncode:
+        raise SystemExit(f"inside: a process of {what} ended with {process.returncode}")
+    return output.splitlines()[-1]
+
+
+def instructions(kind: str, checkout: Path) -> int:
+    """Of the busy thread, for one request."""
+    with tempfile.TemporaryDirectory(prefix="meshd-bench-") as home:
+        files = [Path(home, str(counted)) for counted in COUNTED]
+        working = [
+            start(kind, checkout, (*VALGRIND, f"--callgrind-out-file={file}"), counted)
+            for file, counted in zip(files, COUNTED, strict=True)
+        ]
+        for process in working:
+            ended(process, f"{kind} under valgrind")
+        few, many = (total(Path(f"{file}-01").read_text()) for file in files)
+    return round((many - few) / (COUNTED[1] - COUNTED[0]))
+
+
+def total(profile: str) -> int:
+    """All instructions of one thread, as callgrind tells them."""
+    found = re.search(r"^(?:totals|summary): (\d+)", profile, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 def measure(kind: str, checkouts: list[Path]) -> dict[str, Any]:
@@ -229,10 +310,7 @@ def measure(kind: str, checkouts: list[Path]) -> dict[str, Any]:
         with pinned(cores()[0]):
             working = [start(kind, checkout) for checkout in checkouts]
         for figures, process in zip(took, working, strict=True):
-            output, _ = process.communicate(timeout=2 * DEADLINE_S)
-            if process.returncode:
-                raise SystemExit(f"inside: a process of {kind} ended with {process.returncode}")
-            figures.append(statistics.median(json.loads(output.splitlines()[-1])))
+            figures.append(statistics.median(json.loads(ended(process, kind))))
     result: dict[str, Any] = {"us": round(statistics.median(took[0]), 1)}
     if len(took) > 1:
         ratios = [ours / theirs for ours, theirs in zip(*took, strict=True)]
@@ -247,15 +325,26 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--only", choices=sorted(REQUESTS), help="measure only this part")
     parser.add_argument("--beside", type=Path, help="another checkout, measured at the same time")
+    parser.add_argument("--instructions", action="store_true", help="count, under valgrind")
     parser.add_argument("--work", choices=sorted(REQUESTS), help=argparse.SUPPRESS)
+    parser.add_argument("--counted", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
-        work(args.work)
+        work(args.work, args.counted)
         return 0
+    if args.instructions and shutil.which("valgrind") is None:
+        print("inside: --instructions needs valgrind, which is not installed", file=sys.stderr)
+        return 1
     checkouts = [Path(__file__).resolve().parent.parent]
     checkouts += [args.beside.resolve()] if args.beside else []
     kinds = [args.only] if args.only else sorted(REQUESTS)
-    result = {kind: measure(kind, checkouts) for kind in kinds}
+    result: dict[str, Any] = {}
+    for kind in kinds:
+        if args.instructions:
+            counts = [instructions(kind, checkout) for checkout in checkouts]
+            result[kind] = dict(zip(("instructions", "beside_instructions"), counts, strict=False))
+        else:
+            result[kind] = measure(kind, checkouts)
     if args.json:
         print(json.dumps({**result, "machine": describe({"node": cores()[0]})}))
     else:
