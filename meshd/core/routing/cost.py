@@ -164,8 +164,7 @@ class Price:
 
     def batch(self, own_jobs: int) -> float:
         """How much slower than usual a stream is decoded beside what is there now."""
-        present, room = self.ahead + own_jobs, self.slots - 1
-        beside = min(room, present)
+        beside = min(self.ahead + own_jobs, self.slots - 1)
         return (1.0 + BATCH_SLOWDOWN_RATIO * beside) / (
             1.0 + BATCH_SLOWDOWN_RATIO * self.usual_beside
         )
@@ -223,8 +222,8 @@ def expected_completion(
     own recent experience with the node, `cached_ratio` in [0, 1] the share of the prompt that the
     node need not read again.
 
-    This runs for every candidate of every request, so it compares where `min` and `max` would be
-    shorter: before Python 3.13, calling one of those takes as long as ten of these lines.
+    This runs for every candidate of every request, so it asks first whether there is anything to
+    bound: before Python 3.13, one call of `min` or `max` takes as long as ten of these lines.
     """
     jobs, ahead, slots = outstanding.jobs, price.ahead, price.slots
     prefill_s = price.prompt_s * demand.prompt_tokens * (1.0 - cached_ratio)
@@ -247,7 +246,6 @@ def expected_completion(
             crowd_s = each_s * (jobs - OWN_MAX_ROUNDS * slots)
     backlog_s = price.backlog_s - age_s if price.backlog_s > age_s else 0.0
     busy = (ahead + jobs) / slots if ahead + jobs < slots else 1.0
-    errors = max(price.error_ratio, error_ratio)
     return Cost(  # in order: by name, this one call would take as long as all before it
         price.rtt_s,
         backlog_s,
@@ -255,7 +253,7 @@ def expected_completion(
         price.load_s,
         prefill_s,
         decode_s,
-        errors * (ERROR_PENALTY_S + ERROR_FACTOR * work_s),
+        max(price.error_ratio, error_ratio) * (ERROR_PENALTY_S + ERROR_FACTOR * work_s),
         crowd_s,
         batch_s,
         pressed_s - planned_s,

@@ -154,8 +154,7 @@ class Shares:
     def charge(self, person: str, tokens: float, now: float) -> None:
         """Add weighted tokens; negative ones correct what was charged too high."""
         scale, account = self.counted_in(now), self._account(person)
-        used = account.used + tokens * scale
-        account.used = max(0.0, used)
+        account.used = max(0.0, account.used + tokens * scale)
 
     def heard(self, node_id: str, people: Iterable[PersonUse], now: float) -> None:
         """What another node says it served, replacing what it said before; nothing when gone."""
