@@ -6,8 +6,8 @@ measured at the same time on the same core: their ratio is steady to two or thre
 whole runs (`benchmarks.gateway`) move by a quarter, and so shows what a change to the code did.
 
 `--instructions` counts the instructions of that thread under valgrind instead, where it is
-installed: a count does not see a cache that is too small, but it is steady to a thousandth on any
-machine, however busy.
+installed: a count does not see a cache that is too small, but it is steady to half a per cent,
+however busy the machine is.
 """
 
 from __future__ import annotations

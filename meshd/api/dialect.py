@@ -32,8 +32,8 @@ out to ask for nothing that must be computed, `read` may return a `Reply` too.
 Several choices (`n` above 1) are several jobs; only OpenAI's older two dialects have them, so the
 others leave `Asked.others` empty.
 
-The values that every request makes are msgspec's `Struct`s, made in half the time that a dataclass
-takes, and named arguments cost them nothing.
+The values that every request makes are msgspec's `Struct`s: before Python 3.13, making one takes
+half the instructions of a dataclass, and a quarter where arguments are named.
 """
 
 from __future__ import annotations

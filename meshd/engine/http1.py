@@ -130,10 +130,10 @@ class ResponseReader:
         """The data of the chunks that are here, and the bytes that are not understood yet."""
         parts: list[bytes] = []
         at, size = 0, len(rest)
-        if self._state == _CHUNK_SIZE:
-            at = _whole_chunks(rest, parts)
         while self._state != _DONE:
-            if self._state == _CHUNK_DATA:
+            if self._state == _CHUNK_SIZE:
+                at = _whole_chunks(rest, at, parts)
+            elif self._state == _CHUNK_DATA:
                 take = min(self._left, size - at)
                 if not take:
                     break
@@ -169,10 +169,10 @@ class ResponseReader:
             self._state = _DONE
 
 
-def _whole_chunks(rest: bytes, parts: list[bytes]) -> int:
-    """The usual case: adds the data of the chunks that are whole, up to one that is not or has
-    none, and says where that begins. Raises HttpError."""
-    at, find = 0, rest.find
+def _whole_chunks(rest: bytes, at: int, parts: list[bytes]) -> int:
+    """The usual case: adds the data of the chunks from `at` on that are whole, up to one that is
+    not or has none, and says where that begins. Raises HttpError."""
+    find = rest.find
     while (end := find(b"\r\n", at)) >= 0:
         begin = end + 2
         after = begin + _chunk_size(rest[at:end])

@@ -33,12 +33,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from meshd.core.ports import ENDINGS
 from meshd.net.relay.refusals import overloaded
 from protocol import limits
 from protocol.codec import decode_relay, encode
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError
-from protocol.jobs import Event, Failure, Finish, ReasoningDelta, TextDelta, ToolCallDelta
+from protocol.jobs import Event, Failure, ReasoningDelta, TextDelta, ToolCallDelta
 from protocol.messages import JobChunk, JobOpen, RelayMessage
 
 ASSEMBLIES_MAX = 64
@@ -59,8 +60,6 @@ requests that may be open, twice over."""
 
 CREDIT_MAX = 65_535
 """Frames of credit one request can hold: what one Credit message can grant."""
-
-TERMINAL = (Finish, Failure)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -333,7 +332,7 @@ class Intake:
         self._frames += 1
         for event in events:
             self._events.append(event)
-            if isinstance(event, TERMINAL):
+            if isinstance(event, ENDINGS):
                 self.ended = True
                 return
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import zmq
 
+from meshd.core.ports import ENDINGS
 from meshd.net.gatekeeper import proven_key
 from meshd.net.relay import flow
 from meshd.net.relay.duties import Duties
@@ -256,13 +257,13 @@ class Server:
         try:
             stream = self._duties.answer(session.node_id, job)
             try:
-                while (batch := await anext(stream, None)) is not None:
+                async for batch in stream:
                     events = cast("tuple[Event, ...]", tuple(batch))  # an engine makes no Note
                     if job.stream and not inbound.index:
                         await self._send_events(session, inbound, events[:FIRST_EVENTS])
                         events = events[FIRST_EVENTS:]
                     await self._send_events(session, inbound, events)
-                    if isinstance(batch[-1], flow.TERMINAL):
+                    if isinstance(batch[-1], ENDINGS):
                         failure = None
                         await anext(stream, None)  # to run out costs less than to be closed
                         break
