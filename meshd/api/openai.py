@@ -30,7 +30,7 @@ from meshd.api.dialect import (
 )
 from meshd.api.errors import from_failure
 from meshd.api.replies import refuse
-from meshd.api.writing import EMULATED, INCOMPLETE, AnswerRoom, encode, quote
+from meshd.api.writing import EMULATED, INCOMPLETE, AnswerRoom, encode, quote, quotes
 from meshd.core.ports import Batch, Note
 from protocol.jobs import Event, Failure, Finish, ReasoningDelta, TextDelta, ToolCallDelta
 
@@ -101,18 +101,17 @@ class ChatStream(SseEncoder):
     def encode(self, batch: Batch) -> bytes:
         """The bytes of one batch."""
         parts: list[bytes] = []
+        texts: list[str] = []
         for event in batch:
-            if self.ended:
-                break
-            if not self._begun and type(event) not in PREAMBLE:
-                self._begun = True
-                parts.append(self._chunk(b'{"role":"assistant","content":"","refusal":null}'))
             if type(event) is TextDelta and event.logprobs is None:
-                if event.text:
-                    self._said_chars += len(event.text)
-                    parts += (self._text_head, quote(event.text), self._text_tail)
-            else:
-                parts.append(self._rare(event))
+                texts.append(event.text)
+                continue
+            if texts:
+                parts.append(self._said(texts))
+                texts = []
+            parts.append(self._rare(event))
+        if texts:
+            parts.append(self._said(texts))
         return b"".join(parts)
 
     def closing(self, finish: Finish) -> bytes:
@@ -122,7 +121,29 @@ class ChatStream(SseEncoder):
         ratio = _ratio(self._thought_chars, self._said_chars)
         return self._usage_head + _ENCODE(usage(finish, ratio)) + b"}\n\n" + sse.DONE
 
+    def _said(self, texts: list[str]) -> bytes:
+        """A chunk for each text that is not empty, all at once."""
+        if self.ended:
+            return b""
+        role = b"" if self._begun else self._begin()
+        said = quotes(texts)
+        if not said:
+            return role
+        self._said_chars += sum(map(len, texts))
+        between = self._text_tail + self._text_head
+        return b"%b%b%b%b" % (role, self._text_head, between.join(said), self._text_tail)
+
+    def _begin(self) -> bytes:
+        self._begun = True
+        return self._chunk(b'{"role":"assistant","content":"","refusal":null}')
+
     def _rare(self, event: Event | Note) -> bytes:
+        if self.ended:
+            return b""
+        role = b"" if self._begun or type(event) in PREAMBLE else self._begin()
+        return role + self._told(event)
+
+    def _told(self, event: Event | Note) -> bytes:
         match event:
             case TextDelta():
                 logprobs = encode({"content": event.logprobs, "refusal": None})

@@ -52,6 +52,15 @@ def quote(text: str) -> bytes:
         return _ENCODE(text.encode(errors="replace").decode())
 
 
+def quotes(texts: list[str]) -> list[bytes]:
+    """The JSON strings of those that are not empty."""
+    said = filter(None, texts)
+    try:
+        return list(map(_ENCODE, said))
+    except UnicodeEncodeError:
+        return [quote(text) for text in texts if text]
+
+
 def encode(answer: dict[str, Any]) -> bytes:
     """A whole object as JSON; lone surrogates become question marks."""
     try:

@@ -11,6 +11,7 @@ stops is a failure: a server that dies in the middle must not look like a short 
 from __future__ import annotations
 
 from meshd.engine.failures import failure_of
+from meshd.engine.openai_mould import Mould
 from meshd.engine.openai_wire import Translation, WireError
 from meshd.engine.sse import SseError, SseSplitter
 from protocol import limits
@@ -33,20 +34,24 @@ class AnswerStream:
         self._first = 0.0
         self._splitter = SseSplitter()
         self._translation = Translation()
+        self._mould = Mould()
 
     def take(self, received: bytes, now: float) -> list[Event]:
         """What `received` adds; empty bytes are the end of the body."""
         events: list[Event] = []
         try:
             payloads = self._splitter.feed(received) if received else self._splitter.finish()
-            translation = self._translation
-            for payload in payloads:
+            translation, mould, at = self._translation, self._mould, 0
+            while (at := mould.pour(payloads, at, events)) < len(payloads):
+                payload, known = payloads[at], len(events)
                 if payload == DONE:
                     return self._end(events, now)
                 translation.read(payload, events)
                 if translation.has_failed:
                     self.is_over = True
                     return events
+                mould.learn(payload, events[known:])
+                at += 1
         except (SseError, WireError) as error:
             return self._fail(events, f"the upstream server sent a broken stream: {error}")
         if events and not self._first:
@@ -60,7 +65,8 @@ class AnswerStream:
     def _end(self, events: list[Event], now: float) -> list[Event]:
         self.is_over = True
         first = self._first or now
-        return [*events, self._translation.finish(self._job, first - self._began, now - first)]
+        prompt_s, generation_s, poured = first - self._began, now - first, self._mould.poured_chars
+        return [*events, self._translation.finish(self._job, prompt_s, generation_s, poured)]
 
     def _fail(self, events: list[Event], message: str) -> list[Event]:
         self.is_over = True

@@ -62,16 +62,16 @@ class _ToolCall(msgspec.Struct, gc=False):
     function: _Function | None = None
 
 
-class _Delta(msgspec.Struct, gc=False):
+class Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
 
 
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
-    message: _Delta | None = None
+class Choice(msgspec.Struct, gc=False):
+    delta: Delta | None = None
+    message: Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
     stop_reason: Any = None
@@ -92,12 +92,12 @@ class _Usage(msgspec.Struct, gc=False):
 class Chunk(msgspec.Struct, gc=False):
     """A chunk of a stream, or a whole plain answer: what we read of either."""
 
-    choices: list[_Choice] | None = None
+    choices: list[Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
 
 
-_DECODE = msgspec.json.Decoder(Chunk).decode
+read_chunk = msgspec.json.Decoder(Chunk).decode
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -165,7 +165,7 @@ class Translation:
     def read(self, payload: bytes, events: list[Event]) -> None:
         """Adds what one payload says to `events`. Raises WireError."""
         try:
-            chunk = _DECODE(payload)
+            chunk = read_chunk(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise WireError(f"it is not a chat answer ({error})") from None
         if chunk.error is not None:
@@ -188,13 +188,15 @@ class Translation:
                 self._stop = choice.stop_reason
             self._end(choice.finish_reason, events)
 
-    def finish(self, job: Job, prompt_s: float, generation_s: float) -> Finish:
-        """The account. Times are as seen from here, in seconds."""
+    def finish(self, job: Job, prompt_s: float, generation_s: float, poured: int = 0) -> Finish:
+        """The account. Times are as seen from here, in seconds; `poured` are characters of the
+        answer that were not read here."""
         usage = self._usage or _Usage()
         prompt, made = usage.prompt_tokens, usage.completion_tokens
         counted = _is_count(prompt) and _is_count(made)
         if not counted:
-            prompt, made = _estimate(job), round(self._made_bytes / BYTES_PER_TOKEN)
+            made = round((self._made_bytes + poured) / BYTES_PER_TOKEN)
+            prompt = _estimate(job)
         assert prompt is not None
         assert made is not None
         cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
@@ -205,7 +207,7 @@ class Translation:
             self._reason, prompt, made, cached, prompt_s, generation_s, queue_s, counted, stop
         )
 
-    def _speak(self, delta: _Delta, logprobs: Any, events: list[Event]) -> None:
+    def _speak(self, delta: Delta, logprobs: Any, events: list[Event]) -> None:
         thought = delta.reasoning_content or delta.reasoning
         if thought:
             events.append(ReasoningDelta(thought))

@@ -65,9 +65,11 @@ def test_a_stream_word_by_word():
 
 
 def test_batches_do_not_show():
-    """However events were grouped on their way, the client reads the same bytes."""
-    flow = [TextDelta("a"), TextDelta(""), ReasoningDelta("b"), *CALLS, DONE]
+    """However events were grouped on their way, the client reads the same bytes; and nothing of
+    those that say nothing."""
+    flow = [TextDelta("a"), TextDelta(""), TextDelta("c"), ReasoningDelta("b"), *CALLS, DONE]
     assert stream(*[[event] for event in flow]) == stream(flow)
+    assert chunk({"content": ""}) not in stream(flow)
 
 
 def test_usage_comes_last_and_without_choices():
@@ -149,6 +151,8 @@ def test_half_a_surrogate_becomes_a_question_mark():
     broken = "a\ud800"
     assert quote(broken) == b'"a?"'
     assert whole([TextDelta(broken), DONE])["choices"][0]["message"]["content"] == "a?"
+    said = stream([TextDelta("b"), TextDelta(""), TextDelta(broken)])
+    assert said == [ROLE, chunk({"content": "b"}), chunk({"content": "a?"})]
     entry = LOGPROB | {"token": broken, "top_logprobs": [{"token": broken}]}
     assert stream([TextDelta("a", logprobs=[entry])])[1]["choices"][0]["logprobs"]
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.engine.http1 import HEAD_MAX_BYTES, LINE_MAX_BYTES, HttpError, ResponseReader
+from meshd.engine.http1 import (
+    BURST_BYTES,
+    HEAD_MAX_BYTES,
+    LINE_MAX_BYTES,
+    HttpError,
+    ResponseReader,
+)
 
 COUNTED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Thing:  a b \r\n\r\nhello"
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -61,6 +67,34 @@ def test_any_cut_of_the_bytes_gives_the_same_answer(stream, data):
     """Networks cut where they like."""
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=10))
     assert read(stream, cuts)[0] == read(stream)[0]
+
+
+TOKENS = [b"data: %d" % number * 20 + b"\n\n" for number in range(60)]
+
+
+def chunked(*data: bytes) -> bytes:
+    return CHUNKED_HEAD + b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in data)
+
+
+@pytest.mark.parametrize("odd", [b"\r\n", b"\r\n\r\n", b"a\r\nb", b"7\r\n", b"\r", b"0\r\n\r\n"])
+@given(place=st.integers(0, 59), data=st.data())
+def test_a_burst_of_chunks_is_cut_as_if_they_came_one_by_one(odd, place, data):
+    """Also where a chunk holds what looks like the end of a line, or of another chunk."""
+    pieces = [*TOKENS[:place], odd, *TOKENS[place:]]
+    stream = chunked(*TOKENS) + chunked(*pieces)[len(CHUNKED_HEAD) :] + b"0\r\n\r\n"
+    cut = data.draw(st.integers(0, len(stream)))
+    got, reader = read(stream, [cut])
+    assert reader.is_whole
+    assert got == b"".join([*TOKENS, *pieces])
+
+
+@pytest.mark.parametrize("size", [b"", b"+1", b"0x1", b"1_", b" 1", b"2", b"g"])
+def test_a_wrong_size_in_a_burst_is_refused(size):
+    """However many right ones stand before it."""
+    stream = chunked(*TOKENS) + size + b"\r\nx\r\n" + chunked(*TOKENS)[len(CHUNKED_HEAD) :]
+    assert len(stream) > BURST_BYTES
+    with pytest.raises(HttpError):
+        read(stream)
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,10 @@ def test_an_answer_nested_without_end_is_a_failure_like_any_other():
 
 def test_without_usage_counts_are_estimated_and_say_so():
     """Nobody may take an estimate for a measurement."""
-    finish = stream(sse(delta(content="x" * 36), delta("stop")) + DONE)[-1]
-    assert (finish.prompt_tokens, finish.completion_tokens, finish.counted) == (2, 10, False)
+    for words in (1, 9):
+        said = [delta(content="x" * (36 // words))] * words
+        finish = stream(sse(*said, delta("stop")) + DONE)[-1]
+        assert (finish.prompt_tokens, finish.completion_tokens, finish.counted) == (2, 10, False)
 
 
 @pytest.mark.parametrize(("said", "ours"), [("END", "END"), ("other", ""), (2, ""), (None, "")])
