@@ -12,9 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshd.core.membership.member import Member, MeshView
+from meshd.core.routing.catalogue import Offer
+from meshd.core.routing.demand import capabilities_of
+from meshd.core.routing.gates import is_open
 from meshd.history import RECENT, History
 from meshd.intake import Intake
-from protocol.load import LoadRecord
+from protocol.jobs import Job
+from protocol.load import LoadRecord, ModelRecord
 
 
 class Duty:
@@ -84,23 +88,28 @@ class Duty:
         self._intake.move_on()
 
 
-def offered_elsewhere(view: MeshView, model_id: str) -> bool:
-    """Whether another node takes work now and has the model of this one: the same file, or where
-    one of the two does not know its file, the same name."""
-    mine = _fingerprint(view.myself, model_id)
+def offered_elsewhere(view: MeshView, job: Job, tokens: int) -> bool:
+    """Whether another node could go on with `job`, of which `tokens` have been read and said: it
+    takes work now, can do what the job needs, has room for it, and has the model of this one (the
+    same file, or where one of the two does not know its file, the same name)."""
+    mine, needs = _model(view.myself, job.model), capabilities_of(job)
+    known = mine.fingerprint if mine else ""
     for node_id, member in view.members.items():
-        load = member.load
-        if node_id == view.self_id or not member.routable or load is None:
+        theirs = _model(member, job.model)
+        if node_id == view.self_id or not member.routable or member.load is None or theirs is None:
             continue
-        if not load.accepting or load.draining:
-            continue
-        theirs = _fingerprint(member, model_id)
-        if theirs is not None and (not mine or not theirs or mine == theirs):
+        state = next((each for each in member.load.models if each.model_id == job.model), None)
+        if (
+            is_open(Offer(member, theirs, state))
+            and needs.issubset(theirs.capabilities)
+            and (not theirs.context_length or tokens < theirs.context_length)
+            and (not known or not theirs.fingerprint or known == theirs.fingerprint)
+        ):
             return True
     return False
 
 
-def _fingerprint(member: Member, model_id: str) -> str | None:
-    """Of the member's model of this name; empty when it does not say, None when it has none."""
+def _model(member: Member, model_id: str) -> ModelRecord | None:
+    """The member's model of this name."""
     models = member.capacity.models if member.capacity else ()
-    return next((each.fingerprint for each in models if each.model_id == model_id), None)
+    return next((each for each in models if each.model_id == model_id), None)

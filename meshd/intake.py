@@ -86,11 +86,11 @@ class Intake:
 
     def __init__(
         self,
-        offered_elsewhere: Callable[[str], bool],
+        offered_elsewhere: Callable[[Job, int], bool],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`offered_elsewhere` says whether another node could carry on with a model's answers.
+        """`offered_elsewhere` says whether another node could carry on with a job so long.
         Belongs to the running loop."""
         self._offered_elsewhere = offered_elsewhere
         self._clock = clock
@@ -179,10 +179,9 @@ class Intake:
         """While draining: break off what another node can carry on with now."""
         if not self.draining:
             return
-        for model_id, desk in self._desks.items():
-            movable = [visit for visit in desk.running() if not visit.fixed]
-            if movable and self._offered_elsewhere(model_id):
-                for visit in movable:
+        for desk in self._desks.values():
+            for visit in desk.running():
+                if not visit.fixed and self._offered_elsewhere(visit.job, visit.tokens):
                     visit.break_off(draining())
 
     def break_off(self) -> None:

@@ -111,6 +111,11 @@ class Visit:
                 self.task.cancel()
 
     @property
+    def tokens(self) -> int:
+        """Of its prompt and of what was said, as far as is known."""
+        return self.ticket.prompt_tokens + self.deltas
+
+    @property
     def finish(self) -> Finish | None:
         """Its account, where its answer became whole."""
         return self.last if isinstance(self.last, Finish) else None

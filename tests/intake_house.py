@@ -90,7 +90,10 @@ class House:
     def __init__(self, **changes: object) -> None:
         self.engine = ScriptedEngine(**{"slots": 1, **changes})
         self.elsewhere = False
-        self.intake = Intake(lambda _model: self.elsewhere)
+        self.room_elsewhere = 1_000_000
+        self.intake = Intake(
+            lambda _job, tokens: self.elsewhere and tokens < self.room_elsewhere,
+        )
         self.asked: list[Asking] = []
 
     async def ask(self, request_id: str, person: str = ANNA, **changes: object) -> Asking:

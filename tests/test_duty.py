@@ -24,7 +24,7 @@ class Desk:
         self.house = view(member(1), member(2))
         self.changes = 0
         self.history = History()
-        self.intake = Intake(lambda _model: False, clock=lambda: 0.0)
+        self.intake = Intake(lambda _job, _tokens: False, clock=lambda: 0.0)
         self.duty = Duty(
             self.intake, self.history, lambda: self.house, self._changed, clock=lambda: 10.0
         )
@@ -105,13 +105,20 @@ def _alone(myself: Member) -> tuple[str, dict[str, Member]]:
         (member(2, load=None), False),
         (member(2, load=load(accepting=False)), False),
         (member(2, load=load(draining=True)), False),
+        (member(2, load=load(pressure="critical")), False),
+        (member(2, model(context_length=0)), True),
+        (member(2, model(context_length=600)), True),
+        (member(2, model(context_length=500)), False),
+        (member(2, model(capabilities=("completion",))), False),
     ],
 )
 def test_another_node_can_carry_on_with_the_same_model(other: Member, can: bool) -> None:
-    """The same file, or where one of the two does not know its file, the same name."""
-    assert offered_elsewhere(view(member(1, model(fingerprint="f")), other), MODEL) is can
+    """The same file, or where one of the two does not know its file, the same name; and where the
+    job can be done and fits, or it would be cut for nothing."""
+    house = view(member(1, model(fingerprint="f")), other)
+    assert offered_elsewhere(house, chat(model=MODEL), 500) is can
 
 
 def test_a_node_alone_has_nobody_to_carry_on() -> None:
     """Itself does not count."""
-    assert not offered_elsewhere(view(member(1)), MODEL)
+    assert not offered_elsewhere(view(member(1)), chat(), 500)

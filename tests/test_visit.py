@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +47,20 @@ async def test_what_another_node_can_carry_on_is_broken_off(house: House) -> Non
     assert not running.task.cancelled()
     assert running.task.cancelling() == 0
     assert house.engine.closed == ["r1"]
+
+
+async def test_only_what_fits_elsewhere_is_broken_off(house: House) -> None:
+    """A conversation that has outgrown the others' contexts would end there in an error."""
+    house.engine.state = replace(house.engine.state, slots=2)
+    house.intake.stats(house.engine.stats())
+    short, long = await house.ask("r1", text="hello"), await house.ask("r2", text="x" * 4_000)
+    house.elsewhere, house.room_elsewhere = True, 1_000
+    house.intake.drain()
+    await short.task
+    assert short.failure == "draining"
+    house.engine.say("r2", [WORD, DONE])
+    await long.task
+    assert long.events == [WORD, DONE]
 
 
 async def test_between_two_words_the_next_one_is_the_end(house: House) -> None:

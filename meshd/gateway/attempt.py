@@ -42,9 +42,9 @@ class Attempt:
     """Begins when it is made; whoever makes it calls `end`, once or more."""
 
     __slots__ = (
-        "_again", "_begun", "_is_watched", "_limit_s", "_means", "_pulse", "candidate", "decision",
-        "doubted", "ended", "lease", "node_id", "on_doubt", "patience", "record", "sent_at",
-        "stream",
+        "_again", "_begun", "_is_silent", "_is_watched", "_limit_s", "_means", "_pulse",
+        "candidate", "decision", "doubted", "ended", "lease", "node_id", "on_doubt", "patience",
+        "record", "sent_at", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,8 @@ class Attempt:
         self._begun = False
         self.doubted = False
         """By membership."""
+        self._is_silent = False
+        """The last nudge was not answered."""
         self._pulse: asyncio.TimerHandle | None = None
         means.open.setdefault(member.node_id, set()).add(self)
         self._is_watched = means.peers is not None and member.node_id != decision.self_id
@@ -87,6 +89,11 @@ class Attempt:
     def name(self) -> str:
         """Of the node."""
         return self.candidate.offer.member.name
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether its node may be gone, by what is known now."""
+        return self.doubted or self._is_silent
 
     def spoke(self) -> None:
         """The first event of an answer is here."""
@@ -161,8 +168,7 @@ class Attempt:
         self._pulse = None
         if means.loop.time() - due > LATE_S:
             self._nudge()
-        elif (
-            self.on_doubt is not None
-            and means.peers.silent_s(self.candidate.offer.member) >= waited_s
-        ):
+            return
+        self._is_silent = means.peers.silent_s(self.candidate.offer.member) >= waited_s
+        if self._is_silent and self.on_doubt is not None:
             self.on_doubt()

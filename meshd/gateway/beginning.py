@@ -90,8 +90,8 @@ class Beginning:
     """Ask `next` until it returns something other than Queued; then, or before, `close`."""
 
     __slots__ = (
-        "_alone", "_beside", "_doubted", "_failure", "_hedge", "_look", "_moves", "_place",
-        "_request", "_second", "_target", "_why", "_won", "attempt",
+        "_alone", "_beside", "_failure", "_hedge", "_look", "_moves", "_place", "_request",
+        "_second", "_target", "_why", "_won", "attempt",
     )  # fmt: skip
 
     def __init__(
@@ -113,7 +113,6 @@ class Beginning:
         self._alone = bool(beside)
         self._second: asyncio.Task[Begun | Failure] | None = None
         self._won: Begun | None = None
-        self._doubted = False
         self._target: Decision | None = None
         self._moves = 0
         self._place: _Place | None = None
@@ -268,7 +267,6 @@ class Beginning:
             self._start_second("hedge")
 
     def _on_doubt(self) -> None:
-        self._doubted = True
         if self._second is None and self._request.tries < ATTEMPTS_MAX:
             self._start_second("retry")
 
@@ -303,7 +301,7 @@ class Beginning:
         if attempt is not None:
             request = self._request
             request.means.hedges.observed(request.demand, request.means.clock() - attempt.sent_at)
-            if self._doubted:
+            if attempt.is_doubtful:
                 await attempt.end("failed", words.lost(attempt.name))
             else:
                 await attempt.end("outrun")

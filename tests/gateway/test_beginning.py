@@ -235,6 +235,22 @@ async def test_a_node_that_is_slow_but_answers_nudges_is_waited_for():
     assert (head.node_name, set(peers.nudged)) == ("node2", {"node2"})
 
 
+async def test_a_node_that_missed_one_nudge_and_answered_the_next_is_not_gone():
+    """It lost to the second attempt, which is no fault of it that others should hear of."""
+
+    class Hiccup(Neighbours):
+        def silent_s(self, _to):
+            return 0.0 if len(self.nudged) > 1 else 3600.0
+
+    peers = Hiccup()
+    house = Household(peers=peers, node1=[REFUSED], node2=[STALL], node3=[1.2, *WORDS])
+    head, _ = await house.read(chat(stream=True))
+    assert head.node_name == "node3"
+    assert house.told == []
+    outcomes = [each["outcome"] for each in house.history.body("r1", 0.0)["attempts"]]
+    assert outcomes == ["failed", "outrun", "finished"]
+
+
 async def test_this_node_itself_is_never_nudged():
     """Its engine may take its time."""
     peers = Neighbours("node1")
@@ -243,14 +259,19 @@ async def test_this_node_itself_is_never_nudged():
     assert (head.node_name, peers.nudged) == ("node1", [])
 
 
-async def test_a_node_that_membership_suspects_gets_a_second_attempt_at_once():
-    """No timer is needed for it."""
-    house = Household(node1=[REFUSED], node2=[STALL], node3=WORDS)
+@pytest.mark.parametrize("refuted", [False, True])
+async def test_a_node_that_membership_suspects_gets_a_second_attempt_at_once(refuted):
+    """No timer is needed for it; and it counts as gone only if it is suspected still."""
+    house = Household(node1=[REFUSED], node2=[STALL], node3=[0.1, *WORDS])
     reading = asyncio.create_task(house.read(chat(stream=True)))
     await house.until_asked("node2")
     house.replace(2, replace(house.members[1], state="suspect"))
+    await house.until_asked("node3")
+    if refuted:
+        house.replace(2, replace(house.members[1], state="alive"))
     head, _ = await reading
     assert head.node_name == "node3"
+    assert house.told == ([] if refuted else [house.members[1].node_id])
     assert house.is_tidy
 
 

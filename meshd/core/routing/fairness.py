@@ -92,11 +92,10 @@ def asker(key_name: str | None, address: str | None, node_id: str) -> str:
 def known_person(claimed: str, sender: str) -> str:
     """The person to charge for a forwarded job: the one it names, else its sender (a node id)."""
     try:
-        bytes.fromhex(claimed)
+        plain = bytes.fromhex(claimed).hex()  # it takes spaces, which no record can carry
     except ValueError:
-        return sender[:PERSON_SHAPE_CHARS]
-    plain = claimed.isascii() and len(claimed) == PERSON_SHAPE_CHARS
-    return claimed.lower() if plain else sender[:PERSON_SHAPE_CHARS]
+        plain = ""
+    return plain if len(plain) == PERSON_SHAPE_CHARS else sender[:PERSON_SHAPE_CHARS]
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ class HedgePolicy:
         self._seen: OrderedDict[tuple[str, int], deque[float]] = OrderedDict()
         self._late: dict[tuple[str, int], float] = {}
         self._budget = 0.0
-        self._observed = 0
+        self._observed: dict[tuple[str, int], int] = {}
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -94,12 +94,14 @@ class HedgePolicy:
             if len(self._seen) >= CLASSES_MAX:
                 oldest, _ = self._seen.popitem(last=False)
                 self._late.pop(oldest, None)
+                del self._observed[oldest]
             seen = self._seen[key] = deque(maxlen=SAMPLES)
+            self._observed[key] = 0
         self._seen.move_to_end(key)
         seen.append(first_byte_s)
-        self._observed += 1
+        self._observed[key] += 1
         if len(seen) >= SAMPLES_MIN and (
-            key not in self._late or self._observed % RECOUNT_EVERY == 0
+            key not in self._late or self._observed[key] % RECOUNT_EVERY == 0
         ):
             late_s = sorted(seen)[int(PERCENTILE * (len(seen) - 1) + 0.5)]
             self._late[key] = max(DELAY_MIN_S, late_s)

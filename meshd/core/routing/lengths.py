@@ -67,7 +67,7 @@ class OutputLengths:
     def __init__(self) -> None:
         self._seen: OrderedDict[str, deque[int]] = OrderedDict()
         self._expected: dict[str, int] = {}
-        self._observed = 0
+        self._observed: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -82,12 +82,13 @@ class OutputLengths:
         if seen is None:
             if len(self._seen) >= CLASSES_MAX:
                 oldest, _ = self._seen.popitem(last=False)
-                del self._expected[oldest]
+                del self._expected[oldest], self._observed[oldest]
             seen = self._seen[job_class] = deque(maxlen=SAMPLES)
+            self._observed[job_class] = 0
         self._seen.move_to_end(job_class)
         seen.append(tokens)
-        self._observed += 1
-        if len(seen) == SAMPLES and self._observed % RECOUNT_EVERY:
+        self._observed[job_class] += 1
+        if len(seen) == SAMPLES and self._observed[job_class] % RECOUNT_EVERY:
             return
         middle = sorted(seen)[int(PERCENTILE * (len(seen) - 1) + 0.5)]
         trust = min(1.0, len(seen) / SAMPLES_TRUSTED)

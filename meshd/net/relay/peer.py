@@ -29,6 +29,7 @@ from meshd.net.relay.refusals import overloaded, unreachable
 from meshd.net.relay.sockets import (
     EVERY_FATE,
     NOBLOCK,
+    POLLIN,
     Context,
     Counters,
     LoopSocket,
@@ -133,6 +134,7 @@ class Peer:
         now = self._loop.time()
         self.clocks = Clocks(now, now, now, now, now)
         socket = new_socket(context, zmq.DEALER, endpoint.host)
+        socket.set(zmq.IMMEDIATE, 0)  # or libzmq would drop what came just before a connection ends
         socket.set(zmq.CURVE_SERVERKEY, bytes.fromhex(member.public_key))
         socket.set(zmq.CURVE_PUBLICKEY, identity.public_key)
         socket.set(zmq.CURVE_SECRETKEY, identity.secret_key)
@@ -210,8 +212,10 @@ class Peer:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the last frame from the peer."""
-        return self._loop.time() - self.clocks.heard
+        """Seconds since the last frame from the peer, or since a body of ours that a question would
+        have waited behind must have left."""
+        clocks = self.clocks
+        return max(0.0, self._loop.time() - max(clocks.heard, clocks.patient_until))
 
     def watch(self, now: float) -> None:
         """Notice silence; called a few times a second."""
@@ -262,7 +266,15 @@ class Peer:
             self.clocks.heard = self._loop.time()
             self._send_waiting()
         elif (cause := FAREWELLS.get(event)) is not None:
+            self._hear_out()
             self.lose(cause)
+
+    def _hear_out(self) -> None:
+        """What it said before it went may not have been read: a loop that comes late would lose
+        the end of an answer that is here."""
+        socket = self._socket
+        while not socket.closed and int(socket.socket.get(zmq.EVENTS)) & POLLIN:
+            self._receive()
 
     def _receive(self) -> None:
         socket = self._socket.socket

@@ -38,7 +38,7 @@ def hopped_before() -> Failure:
 
 
 def gave_up(what: str) -> Failure:
-    """The engine broke its contract."""
+    """The engine broke its contract, or its node took the asker for gone."""
     return Failure(
         "engine_failed",
         f"the node that answered gave up: {what}; another node may do better, so ask again",

@@ -57,7 +57,8 @@ class Relay:
 
     `bind`, then `start` on the loop that will serve, then `close` on the same loop. `admit` says
     whether the holder of a raw public key may connect (a known member); it is called in the
-    gatekeeper's thread. `answer(sender_id, job)` answers a job of another node on this machine.
+    gatekeeper's thread and on the loop. `answer(sender_id, job)` answers a job of another node on
+    this machine.
     """
 
     def __init__(
@@ -113,7 +114,9 @@ class Relay:
         """Serve on the running loop, from now on."""
         assert self._router is not None, "bind() comes first"
         self._client = Client(self._identity, self._seal, self._context, self._counters)
-        self._server = Server(self._router, self._seal, self._duties, self._counters)
+        self._server = Server(
+            self._router, self._seal, self._duties, self._counters, self._admit
+        )
         self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
 
     async def close(self) -> None:

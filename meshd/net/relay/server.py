@@ -13,7 +13,7 @@ LEASE_S. So a slot never stays with a machine that is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import zmq
@@ -67,6 +67,7 @@ class Server:
         seal: flow.Seal,
         duties: Duties,
         counters: Counters,
+        admit: Callable[[bytes], bool],
     ) -> None:
         self.sessions: dict[bytes, Session] = {}
         self.assemblies: flow.Assemblies[tuple[bytes, str]] = flow.Assemblies()
@@ -74,6 +75,7 @@ class Server:
         self._seal = seal
         self._duties = duties
         self._counters = counters
+        self._admit = admit
         self._blocked: set[bytes] = set()
         self._loop = asyncio.get_running_loop()
         self._second_look: asyncio.TimerHandle | None = None
@@ -96,8 +98,7 @@ class Server:
         for session in list(self.sessions.values()):
             silent_s = now - session.heard
             if session.open and silent_s > LEASE_S:
-                self._counters.expired += len(session.open)
-                self._free(session)
+                self._expire(session)
             elif not session.open and silent_s > SESSION_IDLE_S:
                 self._forget(session)
         for route, request_id in self.assemblies.overdue(now):
@@ -139,9 +140,11 @@ class Server:
             self._handle(session, message)
 
     def _meet(self, route: bytes, part: zmq.Frame) -> Session | None:
-        """The session of a new connection; None for one that has proven no key."""
+        """The session of a new connection, or of one that was shut out; None for one that has
+        proven no key, or that of somebody who may not connect any more: a connection outlives the
+        word that ended it, because ZAP judges handshakes and not frames."""
         key = proven_key(part)
-        if key is None:
+        if key is None or not self._admit(key):
             return None
         if len(self.sessions) >= SESSIONS_MAX:
             idle = [session for session in self.sessions.values() if not session.open]
@@ -246,7 +249,7 @@ class Server:
             self._note(session, TrustSynced(asked.nonce, state))
 
     def shut_out(self, node_id: str | None) -> None:
-        """End every connection of a node, or with None of all; ZAP judges them anew."""
+        """End what a node has open, or with None everybody; their next frame is judged anew."""
         for session in list(self.sessions.values()):
             if node_id in {None, session.node_id}:
                 self._forget(session)
@@ -377,6 +380,14 @@ class Server:
     def _forget(self, session: Session) -> None:
         self.sessions.pop(session.route, None)
         session.waiting.clear()
+        self._free(session)
+
+    def _expire(self, session: Session) -> None:
+        """Its asker seems gone, and is told all the same: if it only slept, it would wait on."""
+        silence = gave_up(f"it heard nothing of this one for {LEASE_S:g} s and freed the slot")
+        for inbound in list(session.open.values()):
+            self._note(session, JobEvents(inbound.request_id, inbound.index, (silence,)))
+        self._counters.expired += len(session.open)
         self._free(session)
 
     def _free(self, session: Session) -> None:

@@ -87,7 +87,7 @@ class Counters:
     unknown: int = 0
     """Messages that this version does not know."""
     sender_mismatch: int = 0
-    """Frames whose sender is not the one that the connection's key proves."""
+    """Frames whose sender is not the one that the connection's key proves, or may not connect."""
     foreign_mesh: int = 0
     replayed: int = 0
     """Frames of another boot, or not newer than the last."""

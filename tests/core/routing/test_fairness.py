@@ -74,7 +74,9 @@ def test_a_key_is_its_owner_wherever_and_a_machine_its_owner() -> None:
     assert asker("x", None, "1") != asker(None, "x", "1")
 
 
-@pytest.mark.parametrize("claimed", ["", "anna", "zz" * 8, "ab" * 7, "ab" * 9, "ａ" * 16])
+@pytest.mark.parametrize(
+    "claimed", ["", "anna", "zz" * 8, "ab" * 7, "ab" * 9, "ａ" * 16, "ab  cd  ef  0123"]
+)
 def test_a_job_that_names_nobody_is_its_senders(claimed: str) -> None:
     """Anything that is no hash is nobody."""
     assert known_person(claimed, "12" * 16) == "12" * 8

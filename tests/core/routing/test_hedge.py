@@ -42,6 +42,16 @@ def test_nobody_knows_what_late_means_before_enough_was_seen():
     assert policy.delay_s(other, 0.0) == 1.0
 
 
+def test_each_class_is_looked_at_by_its_own_count():
+    """Two that take turns would otherwise leave one of them as it was for ever."""
+    policy = practised()
+    other = Demand(MODEL, frozenset(), prompt_tokens=1_000, output_tokens=50)
+    for _ in range(200):
+        policy.observed(SHORT, 2.0)
+        policy.observed(other, 1.0)
+    assert policy.delay_s(SHORT, 0.0) == 2.0
+
+
 def test_hedges_never_exceed_their_share_of_the_requests():
     """A thousand requests that would all like one get fifty."""
     policy = practised(requests=0)

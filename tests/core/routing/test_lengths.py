@@ -20,6 +20,15 @@ def test_a_class_is_expected_at_its_seventieth_percentile():
     assert lengths.expected("chat") == 85
 
 
+def test_each_class_is_looked_at_by_its_own_count():
+    """Two that take turns would otherwise leave one of them as it was for ever."""
+    lengths = OutputLengths()
+    for tokens in [100] * 200 + [900] * 200:
+        lengths.observe("chat", tokens)
+        lengths.observe("embedding", 0)
+    assert lengths.expected("chat") == 900
+
+
 def test_few_samples_lean_on_the_usual_length():
     """Half of the samples it takes to be believed, half of the way."""
     lengths = OutputLengths()
@@ -34,7 +43,7 @@ def test_classes_are_bounded():
     lengths = OutputLengths()
     for number in range(rules.CLASSES_MAX + 1):
         lengths.observe(str(number), 1)
-    assert len(lengths) == rules.CLASSES_MAX
+    assert len(lengths) == len(lengths._observed) == rules.CLASSES_MAX
     assert lengths.expected("0") == EXPECTED_OUTPUT_TOKENS
 
 

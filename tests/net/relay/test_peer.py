@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+import zmq
 
 from meshd.core.membership.member import Member
 from meshd.net.relay import flow
@@ -97,6 +99,15 @@ async def test_lies_in_the_envelope_are_counted_and_ignored(bench: Bench) -> Non
     bench.say(JobEvents("r-1", 1, (DONE,)))
     assert await task == [*WORD, DONE]
     assert counted(bench.counters) == {"sender_mismatch": 1, "foreign_mesh": 1, "replayed": 2}
+
+
+async def test_what_was_said_before_the_end_of_a_connection_is_heard_first(bench: Bench) -> None:
+    """The news of the end may be read before the words that came before it."""
+    task = await bench.ask()
+    bench.say(JobEvents("r-1", 0, (*WORD, DONE)))
+    time.sleep(0.05)  # noqa: ASYNC251 - until it is here, and the loop has not looked
+    bench.client.peers[bench.member.node_id]._on_event(int(zmq.EVENT_DISCONNECTED))
+    assert await task == [*WORD, DONE]
 
 
 async def test_garbage_is_counted_and_ignored(bench: Bench) -> None:

@@ -52,7 +52,9 @@ class Bench:
         guard(socket, b"relay test", self.identity.secret_key)
         self.port = socket.bind_to_random_port("tcp://127.0.0.1")
         seal = flow.Seal(MESH, self.identity.node_id, 1)
-        self.server = Server(socket, seal, Duties(self.answer), self.counters)
+        self.server = Server(
+            socket, seal, Duties(self.answer), self.counters, lambda _key: self.admits
+        )
         self.gatekeeper = gatekeeper
         self.askers: list[RawEnd] = []
         self.raw = self.asker()
@@ -306,7 +308,8 @@ async def test_a_body_can_be_cancelled(bench: Bench) -> None:
 
 
 async def test_a_silent_asker_loses_its_lease(bench: Bench) -> None:
-    """Requests of an asker that shows no sign of life for LEASE_S are freed."""
+    """Requests of an asker that shows no sign of life for LEASE_S are freed; should it only have
+    slept, it finds a word that lets it ask again."""
     bench.ask("r-1")
     await bench.settle()
     now = asyncio.get_running_loop().time()
@@ -316,6 +319,8 @@ async def test_a_silent_asker_loses_its_lease(bench: Bench) -> None:
     await until(lambda: bench.freed == 1)
     assert not bench.server.tasks
     assert counted(bench.counters) == {"expired": 1}
+    said = await bench.raw.message()
+    assert (said.request_id, said.index, said.events[0].elsewhere) == ("r-1", 0, True)
 
 
 async def test_an_asker_that_hangs_up_is_freed_at_once(bench: Bench) -> None:
