@@ -75,7 +75,13 @@ ASKS_PER_PEER_MAX = 256
 """Requests open on one peer: as many as it would take from everybody."""
 
 BODIES_PER_TURN_MAX = 8
-"""Body frames sent before the loop gets to do something else: 2 MiB, about 2 ms."""
+"""Body frames sent before the loop gets to do something else: half a MiB, about half a ms."""
+
+SEND_HWM_FRAMES = 16
+SEND_BUFFER_BYTES = 256 * 1024
+"""What ZeroMQ and the kernel hold of what was sent to a peer, 1.25 MiB of a body together: a ping,
+a credit or a small request waits behind it, for a quarter of a second at 40 Mbit/s. As large as
+libzmq and Linux would have them, 16 MiB fit in, and a stream stood still for seconds."""
 
 FAREWELLS = {
     int(zmq.EVENT_DISCONNECTED): "the connection closed",
@@ -134,6 +140,8 @@ class Peer:
         now = self._loop.time()
         self.clocks = Clocks(now, now, now, now, now)
         socket = new_socket(context, zmq.DEALER, endpoint.host)
+        socket.set(zmq.SNDHWM, SEND_HWM_FRAMES)
+        socket.set(zmq.SNDBUF, SEND_BUFFER_BYTES)
         socket.set(zmq.IMMEDIATE, 0)  # or libzmq would drop what came just before a connection ends
         socket.set(zmq.CURVE_SERVERKEY, bytes.fromhex(member.public_key))
         socket.set(zmq.CURVE_PUBLICKEY, identity.public_key)

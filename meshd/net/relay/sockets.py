@@ -30,8 +30,8 @@ from protocol.messages import Endpoint
 Context = zmq.Context[zmq.Socket[bytes]]
 
 HWM_FRAMES = 128
-"""Frames ZeroMQ may hold per connection and direction: 32 MiB of body chunks, or the event frames
-of four requests that have used all their credit."""
+"""Frames ZeroMQ may hold per connection and direction: the event frames of four requests that have
+used all their credit, or 8 MiB of a body."""
 
 HANDSHAKE_IVL_MS = 3_000
 """A peer that accepts and then says nothing is given up after this."""
