@@ -171,14 +171,15 @@ class LlamaModel:
         llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
         return False
 
-    def copy(self, source: int, slot: int, length: int) -> None:
-        """Let `slot` hold the first `length` tokens of `source`, in place of what it held.
+    def copy(self, source: int, slot: int, length: int) -> bool:
+        """Let `slot` hold the first `length` tokens of `source`, in place of what it held. False:
+        it holds none, as with `trim`.
 
         llama.cpp copies a sequence whole, so this costs as much as reading its cache once.
         """
         llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
         llama.llama_memory_seq_cp(self._memory, source, slot, -1, -1)
-        llama.llama_memory_seq_rm(self._memory, slot, length, -1)
+        return self.trim(slot, length)
 
     def clear(self) -> None:
         """Every sequence holds nothing."""

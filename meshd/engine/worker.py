@@ -128,8 +128,10 @@ class Worker:
     def _begin(self, placement: Placement) -> None:
         turn, slot, reused = self._turns[placement.key], placement.slot, placement.reused
         if placement.source >= 0:
-            self._model.copy(placement.source, slot, reused)
-        elif not self._model.trim(slot, reused):
+            kept = self._model.copy(placement.source, slot, reused)
+        else:
+            kept = self._model.trim(slot, reused)
+        if not kept:
             self._scheduler.forget(slot)
             reused = 0
         turn.cached = reused

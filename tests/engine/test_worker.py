@@ -8,6 +8,7 @@ from array import array
 from dataclasses import replace
 from queue import SimpleQueue
 
+import llama_cpp.llama_cpp as llama
 import pytest
 
 from meshd.engine import frames
@@ -340,8 +341,8 @@ def test_texts_that_cannot_be_read_are_refused(bench, inputs, code):
     assert (failure.code, failure.param) == (code, "input")
 
 
-def test_a_long_beginning_is_copied_from_a_running_slot(bench):
-    """Two people with one system prompt: the second does not read it, and is answered the same."""
+def after_a_long_beginning(bench):
+    """The events of an answer, alone and then while another with the same prompt runs."""
     ids = tuple(range(1_000, 1_400))
     first = Job("r", "completion", "m", prompt_tokens=ids, max_tokens=8, sampling=GREEDY)
     first = replace(first, extras={"ignore_eos": True})
@@ -349,10 +350,26 @@ def test_a_long_beginning_is_copied_from_a_running_slot(bench):
     running = bench.submit(replace(first, max_tokens=40))
     for _ in range(9):
         bench.worker.step()
-    copied = bench.run(first)
+    beside = bench.run(first)
     bench.finish(running)
+    return alone, beside
+
+
+def test_a_long_beginning_is_copied_from_a_running_slot(bench):
+    """Two people with one system prompt: the second does not read it, and is answered the same."""
+    alone, copied = after_a_long_beginning(bench)
     assert copied[-1].cached_tokens == 399
     assert text_of(copied) == text_of(alone)
+
+
+def test_a_model_that_cannot_forget_a_part_reads_a_long_beginning_anew(bench, monkeypatch):
+    """As hybrid and recurrent models are, which this one only plays: what was copied is more than
+    was asked for, and cannot be cut."""
+    real = llama.llama_memory_seq_rm
+    monkeypatch.setattr(llama, "llama_memory_seq_rm", lambda *asked: asked[2] < 1 and real(*asked))
+    _, (*said, finish) = after_a_long_beginning(bench)
+    assert (finish.cached_tokens, finish.completion_tokens) == (0, 8)
+    assert said
 
 
 @pytest.mark.parametrize(
