@@ -72,7 +72,8 @@ def read_chat(body: Mapping[str, Any], asker: Asker) -> AskedChat:
 
 
 def read_response_format(fields: Fields) -> Any:
-    """The form of the answer, None for plain text."""
+    """The form of the answer, None for plain text. llama-server's clients put the schema beside
+    `type`."""
     form = fields.mapping("response_format") if "response_format" in fields.rest else None
     if form is None:
         return None
@@ -84,6 +85,8 @@ def read_response_format(fields: Fields) -> Any:
             "response_format.type",
             "'response_format.type' must be text, json_object or json_schema.",
         )
+    if type(form.get("schema")) is dict and "json_schema" not in form:
+        return {"type": "json_schema", "json_schema": {"name": "answer", "schema": form["schema"]}}
     if kind == "json_schema":
         inner = Fields(form, "response_format").mapping("json_schema")
         if inner is None or type(inner.get("schema")) is not dict:

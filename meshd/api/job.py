@@ -258,6 +258,12 @@ def _bias_pairs(biases: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
     return tuple(pairs)
 
 
+def _seed(fields: Fields) -> int | None:
+    """-1 is a random one, as at llama-server and vLLM; as a seed it would be the same for all."""
+    seed = fields.integer("seed", -(2**63), 2**64 - 1)
+    return None if seed == -1 else seed
+
+
 _SAMPLING: Mapping[str, Callable[[Fields], Any]] = {
     "temperature": lambda fields: fields.number("temperature", 0.0, TEMPERATURE_MAX),
     "top_p": lambda fields: fields.number("top_p", 0.0, 1.0),
@@ -268,7 +274,7 @@ _SAMPLING: Mapping[str, Callable[[Fields], Any]] = {
         "frequency_penalty", -PENALTY_MAX, PENALTY_MAX
     ),
     "repeat_penalty": lambda fields: fields.number("repeat_penalty", 0.0, 100.0),
-    "seed": lambda fields: fields.integer("seed", -(2**63), 2**64 - 1),
+    "seed": _seed,
     "logit_bias": _logit_bias,
 }
 """How each field of `Sampling` is read; it is called the same in every body."""

@@ -6,8 +6,9 @@ checks stop both. `Host` must be an address or a local name (rebinding needs a n
 attacker's; a bare address cannot be rebound), and `Origin`, which browsers always send across
 sites, must be a local page, a desktop application, or this server itself.
 
-Programs that are not browsers send no `Origin` and a local `Host`, and notice nothing. Behind a
-reverse proxy its public name is added to `hosts`.
+Programs that are not browsers send no `Origin` and a local `Host`, and notice nothing. Where API
+keys are asked for, any `Host` will do, a proxy's or a router's name for this machine among them:
+what a rebound page lacks there is a key.
 
 Who may be in the mesh is asked by the machine's owner alone, and there the checks are stricter. No
 page may ask but one that this server itself serves. Who shows no API key must be on this machine,

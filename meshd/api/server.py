@@ -13,7 +13,6 @@ import socket
 import sys
 import time
 from asyncio import AbstractServer
-from collections.abc import Collection
 from contextlib import suppress
 
 from aiohttp import web
@@ -102,10 +101,10 @@ class Listener(web.Server):
 class HttpServer:
     """The endpoint of one node. `start` once, `close` once.
 
-    `name` is the node's, for the text at `/`; `hosts` are further names it may be addressed by;
-    `auth` is given the request's API key (None without one) and says whose it is, None for
-    nobody's; without it only loopback is served. `person` makes `Job.person` of the key's owner and
-    the client's address. `trust` answers pairing, joining and revoking, `models` loading and
+    `name` is the node's, for the text at `/`; `auth` is given the request's API key (None without
+    one) and says whose it is, None for nobody's; without it only loopback is served, under names
+    that are surely this machine's. `person` makes `Job.person` of the key's owner and the client's
+    address. `trust` answers pairing, joining and revoking, `models` loading and
     unloading, `work` draining and what became of requests. `views` is what the dashboard shows,
     where there is one.
     """
@@ -117,7 +116,6 @@ class HttpServer:
         host: str = "127.0.0.1",
         port: int = 8787,
         name: str = "",
-        hosts: Collection[str] = (),
         auth: Auth | None = None,
         person: Person = lambda _key, _address: "",
         trust: TrustDesk | None = None,
@@ -131,7 +129,6 @@ class HttpServer:
         self._host = host
         self._port = port
         self._name = name
-        self._hosts = hosts
         self._auth = auth
         self._person = person
         self._trust = trust
@@ -161,7 +158,7 @@ class HttpServer:
         )
         self._routes = Routes(
             answers,
-            hosts=_own_names(self._hosts),
+            hosts=_own_names(),
             auth=self._auth,
             person=self._person,
             limits=self._limits,
@@ -205,9 +202,9 @@ def _banner(name: str) -> str:
     )
 
 
-def _own_names(more: Collection[str]) -> frozenset[str]:
+def _own_names() -> frozenset[str]:
     host = socket.gethostname().lower()
-    return frozenset({host, host.partition(".")[0], *[name.lower() for name in more]})
+    return frozenset({host, host.partition(".")[0]})
 
 
 def _open_door_words(host: str) -> str:

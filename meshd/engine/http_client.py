@@ -148,7 +148,10 @@ class HttpClient:
 
 
 def _words(error: OSError) -> str:
-    """The system's own words where there are any; asyncio puts its own in their place."""
+    """The system's own words where there are any; asyncio puts its own in their place. The numbers
+    of OpenSSL are others."""
+    if isinstance(error, ssl.SSLError):
+        return str(error)
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 

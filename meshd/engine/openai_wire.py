@@ -79,6 +79,14 @@ class Choice(msgspec.Struct, gc=False):
     logprobs: Any = None
 
 
+class _Lists(msgspec.Struct, gc=False):
+    """Logprobs as text completions have them."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+
 class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
@@ -145,6 +153,8 @@ def request_body(job: Job, model: str) -> bytes:
         body["logit_bias"] = {str(int(token)): bias for token, bias in job.sampling.logit_bias}
     if job.logprobs and job.kind == "chat":
         body["logprobs"], body["top_logprobs"] = True, job.top_logprobs
+    elif job.logprobs:
+        body["logprobs"] = job.top_logprobs
     return _ENCODER.encode(body)
 
 
@@ -181,7 +191,8 @@ class Translation:
         if delta is not None:
             self._speak(delta, choice.logprobs, events)
         elif choice.text:
-            events.append(TextDelta(choice.text))
+            logprobs = None if choice.logprobs is None else _entries(choice.logprobs)
+            events.append(TextDelta(choice.text, (), logprobs))
             self._made_bytes += len(choice.text)
         if choice.finish_reason:
             if type(choice.stop_reason) is str:
@@ -245,6 +256,27 @@ class Translation:
             self._reason = "tool_calls"
         elif reason in {"max_tokens", "max_length"}:
             self._reason = "length"
+
+
+def _entries(logprobs: Any) -> list[dict[str, Any]] | None:
+    """Chat's list of logprob objects, made of the four lists of a text completion."""
+    try:
+        lists = msgspec.convert(logprobs, _Lists)
+    except msgspec.ValidationError:
+        return None
+    tops = lists.top_logprobs or [None] * len(lists.tokens)
+    return [
+        {
+            **_entry(token, logprob),
+            "top_logprobs": [_entry(*other) for other in (top or {}).items()],
+        }
+        for token, logprob, top in zip(lists.tokens, lists.token_logprobs, tops, strict=False)
+        if logprob is not None
+    ]
+
+
+def _entry(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
 
 
 def failure_of_error(error: Any) -> Failure:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from protocol.frozen import frozen
 
@@ -134,6 +135,10 @@ def _upstream(rest: str) -> UpstreamSpec:
     url, options = _target("openai", rest, "URL", "openai:http://127.0.0.1:11434")
     if not re.match(r"https?://[^/\s]", url):
         raise SpecError(f"engine openai:{url}: URL must begin with http:// or https:// and a host")
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise SpecError(f"engine openai:{url}: {error}") from None
     spec = UpstreamSpec(url.rstrip("/"), **_read("openai", options, UPSTREAM_KEYS))
     if spec.key_env and spec.key_file:
         raise SpecError(f"engine openai:{url}: key_env or key_file, not both")

@@ -29,6 +29,16 @@ def test_tools_and_formats_are_passed_on():
     assert (job.logprobs, job.top_logprobs) == (True, 3)
 
 
+@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+def test_a_schema_beside_its_type_is_meant_as_one(kind):
+    """As llama-server's clients write it; to ignore it would be to answer in any form."""
+    schema = {"type": "object", "required": ["zz"]}
+    form = read(response_format={"type": kind, "schema": schema}).response_format
+    assert form["type"] == "json_schema"
+    assert form["json_schema"]["schema"] == schema
+    assert read(response_format={"type": "json_object"}).response_format == {"type": "json_object"}
+
+
 @pytest.mark.parametrize(
     ("fields", "name"),
     [

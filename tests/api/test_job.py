@@ -27,6 +27,12 @@ def test_the_smallest_chat():
     assert (job.max_tokens, job.stop, job.stream, job.extras) == (None, (), False, None)
 
 
+@pytest.mark.parametrize(("sent", "meant"), [(-1, None), (-2, -2), (0, 0), (None, None)])
+def test_minus_one_is_no_seed(sent, meant):
+    """Other servers' clients ask for a random one so; as a number it gave everybody one answer."""
+    assert read(seed=sent).sampling.seed == meant
+
+
 def test_sampling_is_read_whole():
     """OpenAI's names, and those that local engines add."""
     job = read(

@@ -68,12 +68,22 @@ async def test_the_text_at_the_root_says_where_to_look():
     assert b"/v1" in body
 
 
-async def test_this_machine_and_given_names_may_be_asked_by_name():
-    """Its own host name, and what a proxy in front is called."""
-    async with serving(Scripted(), hosts=["Mesh.Example.org"]) as server, line(server) as client:
-        for host in (socket.gethostname(), "mesh.example.org"):
-            client.send("GET /health", host=host)
-            assert (await client.reply())[0] == 200
+@pytest.mark.parametrize(
+    ("host", "keys", "status"),
+    [
+        (socket.gethostname(), None, 200),
+        ("mesh.example.org", None, 403),
+        ("mesh.example.org", {"k1": "anna"}, 200),
+    ],
+)
+async def test_a_machine_may_be_asked_by_its_own_name_and_where_keys_are_asked_for_by_any(
+    host, keys, status
+):
+    """What a proxy in front, a router or a container calls it, nobody here can know."""
+    auth = keys.get if keys else None
+    async with serving(Scripted(), auth=auth) as server, line(server) as client:
+        client.send("GET /v1/models\nauthorization: Bearer k1", host=host)
+        assert (await client.reply())[0] == status
 
 
 async def test_closing_lets_running_answers_finish():

@@ -63,6 +63,21 @@ def test_a_stream_becomes_text_and_one_finish():
     assert events == [TextDelta("Hel"), TextDelta("lo"), finish]
 
 
+def test_the_logprobs_of_a_text_completion_become_those_of_a_chat():
+    """Four lists, of which servers leave out the last two; what cannot be read is left out."""
+    lists = {"tokens": ["a", "é"], "token_logprobs": [-1, -0.5], "text_offset": [0, 1]}
+    tops = [{"a": -1, "b": -2.0}, None]
+    texts = [
+        {"choices": [{"text": "aé", "logprobs": logprobs}]}
+        for logprobs in (lists, {**lists, "top_logprobs": tops}, {"tokens": "a"}, None)
+    ]
+    first, second, *others = stream(sse(*texts, delta("stop")) + DONE)
+    assert [(each["token"], each["logprob"]) for each in first.logprobs] == [("a", -1), ("é", -0.5)]
+    assert first.logprobs[1]["bytes"] == [0xC3, 0xA9]
+    assert [len(each["top_logprobs"]) for each in second.logprobs] == [2, 0]
+    assert others[:2] == [TextDelta("aé")] * 2
+
+
 def test_thinking_is_known_by_both_its_names():
     """vLLM says reasoning_content, others reasoning."""
     events = stream(sse(delta(reasoning_content="hm"), delta(reasoning="so"), delta("stop")) + DONE)
@@ -288,6 +303,16 @@ def test_a_request_holds_what_was_asked_and_nothing_else():
         "seed": 3,
         "logit_bias": {"5": -1.0},
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [("chat", {"logprobs": True, "top_logprobs": 2}), ("completion", {"logprobs": 2})],
+)
+def test_logprobs_are_asked_for_in_the_words_of_each_kind(kind, asked):
+    """A text completion has one number where a chat has two fields."""
+    body = json.loads(request_body(replace(CHAT, kind=kind, logprobs=True, top_logprobs=2), "m"))
+    assert {name: body[name] for name in body if "logprobs" in name} == asked
 
 
 def test_a_streamed_request_asks_for_usage():

@@ -216,6 +216,23 @@ async def test_a_server_that_is_down_is_an_engine_without_models(answer, unused_
     await engine.close()
 
 
+async def test_what_is_wrong_with_tls_is_said_in_openssls_words(answer):
+    """Its error numbers mean other things to the system: 1 is no missing permission."""
+
+    async def plainly(reader, writer):
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(plainly, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        engine = UpstreamEngine(f"https://127.0.0.1:{port}")
+        await engine.start()
+        _, (failure,) = await answer(engine, JOB)
+        await engine.close()
+    assert "SSL" in failure.message
+
+
 @pytest.mark.parametrize(
     "listing",
     [

@@ -114,9 +114,7 @@ class Relay:
         """Serve on the running loop, from now on."""
         assert self._router is not None, "bind() comes first"
         self._client = Client(self._identity, self._seal, self._context, self._counters)
-        self._server = Server(
-            self._router, self._seal, self._duties, self._counters, self._admit
-        )
+        self._server = Server(self._router, self._seal, self._duties, self._counters, self._admit)
         self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
 
     async def close(self) -> None:
