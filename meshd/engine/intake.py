@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshd.engine.failures import failure_of
 from meshd.engine.tool_calls import form_of
-from meshd.engine.turn import Tokenizer, Turn, prefix_of, prepare, reader_of, wants_form
+from meshd.engine.turn import (
+    Speller,
+    Tokenizer,
+    Turn,
+    prefix_of,
+    prepare,
+    reader_of,
+    thoughts_in,
+    wants_form,
+)
 from protocol.jobs import Failure, Job
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
 
-class GuidedTokenizer(Tokenizer, Protocol):
+class GuidedTokenizer(Tokenizer, Speller, Protocol):
     """A model whose answers can be held to a form."""
-
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for."""
-        ...
 
     def guidance(self) -> LLTokenizer:
         """The tokenizer as llguidance sees it. Raises ImportError where that is not installed."""
@@ -38,7 +43,7 @@ def open_turn(key: int, job: Job, model: GuidedTokenizer, now: float) -> Turn | 
     turn = Turn(
         key,
         job,
-        prompt,
+        prompt.tokens,
         model.context_length,
         arrived=now,
         carried=carried,
@@ -46,6 +51,10 @@ def open_turn(key: int, job: Job, model: GuidedTokenizer, now: float) -> Turn | 
         placed=now,
     )
     turn.reader = reader_of(job, model)
+    turn.thoughts = thoughts_in(job, model, is_open=prompt.opens_thought)
+    if turn.thoughts is not None:
+        for token in carried:
+            turn.thoughts.feed(turn.piece(token, model))
     return _constrain(turn, model) or turn
 
 

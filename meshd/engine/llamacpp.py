@@ -126,7 +126,7 @@ class LlamaModel:
         return known
 
     def marked_piece(self, token: int) -> bytes:
-        """As `piece`, but control tokens stand for their names: some mark calls of tools."""
+        """As `piece`, but control tokens stand for their names: some mark thoughts, or calls."""
         known = self._marks.get(token)
         if known is None:
             known = self._marks[token] = self._piece(token, special=True)

@@ -89,6 +89,13 @@ class MlxModel:
             known = self._pieces[token] = self._spell(text) if text else b""
         return known
 
+    def marked_piece(self, token: int) -> bytes:
+        """As `piece`, but control tokens stand for their names: some mark thoughts, or calls."""
+        is_mark = token in self._silent and token < self.vocabulary_size
+        return (
+            self._tokenizer.convert_ids_to_tokens(token).encode() if is_mark else self.piece(token)
+        )
+
     def is_end(self, token: int) -> bool:
         """Does this token end an answer?"""
         return token in self.ends

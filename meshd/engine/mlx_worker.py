@@ -182,7 +182,7 @@ class Worker:
         if witness is not None:
             logprob = witness.tell(token, turn.job.top_logprobs, model.piece)
         events = turn.token(
-            token, model.piece(token), is_end=model.is_end(token), now=now, logprob=logprob
+            token, turn.piece(token, model), is_end=model.is_end(token), now=now, logprob=logprob
         )
         if events:
             self._out.append((turn.key, list(events)))

@@ -12,6 +12,10 @@ answers "Paris". The tokens are the same either way, and no token is doubled: it
 A request may set switches of the template's own (`chat_template_kwargs`, as vLLM and llama.cpp call
 them: `enable_thinking`); where the template names one, it is run as a program too.
 
+So is one that marks thoughts: llama.cpp's renderer leaves out the `<think>` that some prompts end
+with, and what tells gpt-oss of its channels. Where such a program fails (some were mended for
+another interpreter of Jinja than ours), llama.cpp's rendering is still better than none.
+
 A conversation with tools is always run as a program: llama.cpp's renderer knows nothing of them,
 and the template says how this model was trained to be offered tools. A template that never reads
 `tools` was made for a model that cannot call any; that is said, and the tools are not dropped.
@@ -28,13 +32,19 @@ import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+
+from meshd.engine.thoughts import thoughts_of
 
 Render = Callable[[bytes, Sequence[tuple[bytes, bytes]]], str | None]
 """llama.cpp's renderer: a template and (role, content) pairs to text, None when it cannot."""
 
 CHATML = b"chatml"
 """What llama.cpp assumes of a model without a template."""
+
+FAULTS = ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError
+"""What somebody's program may raise besides Jinja's own errors."""
 
 
 class ChatError(ValueError):
@@ -52,6 +62,7 @@ class ChatTemplate:
         """`tokens` are the texts of bos_token and eos_token, which templates may print."""
         self.source = template or ""
         self.takes_tools = _reads_tools(self.source)
+        self.thoughts = thoughts_of(self.source)
         self._template = template
         self._render = render
         self._tokens = dict(tokens)
@@ -78,6 +89,9 @@ class ChatTemplate:
         named = {name: value for name, value in (settings or {}).items() if name in self.source}
         about_tools = self.takes_tools and (tools or any(map(_is_about_tools, turns)))
         if not named and not about_tools:
+            if self.thoughts is not None:
+                with contextlib.suppress(ChatError):
+                    return self._render_jinja(self.source, turns, tools, named)
             pairs = [(_c_text(turn["role"]), _c_text(turn["content"])) for turn in turns]
             text = self._render(known, pairs)
             if text is not None:
@@ -95,8 +109,7 @@ class ChatTemplate:
         from jinja2 import TemplateError
 
         try:
-            program = _environment().from_string(template)
-            text: str = program.render(
+            text: str = program_of(template).render(
                 {
                     **settings,
                     **self._tokens,
@@ -105,20 +118,35 @@ class ChatTemplate:
                     "add_generation_prompt": True,
                 }
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except (TemplateError, *FAULTS) as error:
             raise ChatError(
                 f"the model's chat template refuses this conversation: {error}"
             ) from None
         return text
 
 
+@lru_cache(maxsize=1)
+def program_of(template: str) -> Any:
+    """A template ready to run. A worker has one, and making it takes up to a tenth of a second, in
+    which no stream goes on. Raises Jinja's TemplateError."""
+    return _environment().from_string(template)
+
+
 def _environment() -> Any:
-    """Jinja as templates of models expect it: whitespace control, break and continue, and JSON
-    that is not escaped for HTML."""
+    """Jinja as templates of models expect it: whitespace control, break and continue, JSON that is
+    not escaped for HTML, and `generation`, which marks for training what the assistant says."""
+    from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    class Generation(Extension):
+        tags = {"generation"}
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
     )
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _today

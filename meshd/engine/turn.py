@@ -6,20 +6,27 @@ the model's own end, at a stop string, at `max_tokens`, or when the sequence's c
 
 `max_tokens` bounds the tokens made here; what a continued job brought along (`prefix_text`,
 `prefix_tokens`) is prompt. Without a bound an answer may fill the context.
+
+Thoughts are told from the answer before anything else is read, so stop strings, calls of tools,
+token ids and log-probabilities are the answer's. Tokens of which nothing is shown (marks, and the
+white space beside them) leave with the answer's first, so that its ids are still all that was said;
+but not behind a thought, with which no other machine can go on.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from meshd.engine.assembly import Assembler, Piece
 from meshd.engine.failures import failure_of
 from meshd.engine.template import ChatError, ChatTemplate
+from meshd.engine.thoughts import ThoughtForm, ThoughtReader
 from meshd.engine.tool_calls import ToolReader, form_of
-from protocol.jobs import Event, Failure, Finish, Job, TextDelta
+from protocol.frozen import frozen
+from protocol.jobs import Event, Failure, Finish, Job, ReasoningDelta, TextDelta
 
 TOP_LOGPROBS_MAX = 20
 """OpenAI's bound; each alternative costs a sort of the vocabulary's head and bytes on the wire."""
@@ -37,19 +44,41 @@ class Tokenizer(Protocol):
     def continuation(self, text: str) -> list[int]: ...
 
 
-def prepare(job: Job, model: Tokenizer) -> list[int] | Failure:
-    """The tokens to read, never empty and shorter than the context, or why there are none."""
+class Speller(Protocol):
+    """What reading an answer asks of a model."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; control tokens stand for nothing."""
+        ...
+
+    def marked_piece(self, token: int) -> bytes:
+        """The same, but control tokens stand for their names."""
+        ...
+
+
+@frozen
+class Prompt:
+    """The tokens to read, and whether what follows them begins inside a thought."""
+
+    tokens: list[int]
+    opens_thought: bool = False
+
+
+def prepare(job: Job, model: Tokenizer) -> Prompt | Failure:
+    """What to read, never empty and shorter than the context, or why there is nothing."""
     refusal = _refusal(job, model)
     if refusal is not None:
         return refusal
     try:
-        prompt = [*_prompt(job, model), *prefix_of(job, model)]
+        prompt = _prompt(job, model)
+        prompt = replace(prompt, tokens=[*prompt.tokens, *prefix_of(job, model)])
     except ChatError as error:
         return failure_of("bad_request", str(error), elsewhere=False, param=error.param)
-    if not prompt:
+    length = len(prompt.tokens)
+    if not length:
         return failure_of("bad_request", "the prompt is empty", elsewhere=False, param="prompt")
-    if len(prompt) >= model.context_length:
-        return _too_long(len(prompt), job, model, "messages" if job.kind == "chat" else "prompt")
+    if length >= model.context_length:
+        return _too_long(length, job, model, "messages" if job.kind == "chat" else "prompt")
     return prompt
 
 
@@ -122,17 +151,44 @@ def reader_of(job: Job, model: Tokenizer) -> ToolReader | None:
     return ToolReader(form, names, job.request_id, is_forced=is_forced(job), is_begun=begun)
 
 
-def _prompt(job: Job, model: Tokenizer) -> list[int]:
+def thoughts_in(job: Job, model: Tokenizer, *, is_open: bool) -> ThoughtReader | None:
+    """What separates this answer's thoughts from what is said; None for one that has none.
+    `is_open`: its prompt has begun the thought."""
+    form = _thought_form(job, model)
+    return form.reader(is_open=is_open) if form is not None and not _is_given(job) else None
+
+
+def _thought_form(job: Job, model: Tokenizer) -> ThoughtForm | None:
+    """How thoughts are marked in a conversation that the model's template renders."""
+    return model.template.thoughts if job.kind == "chat" and job.prompt_tokens is None else None
+
+
+def _is_given(job: Job) -> bool:
+    """Is this answer's form given, or a text that it begins with?"""
+    goes_on = bool(job.prefix_text) and job.prefix_tokens is None
+    return goes_on or wants_form(job) or bool(begun_of(job))
+
+
+def _prompt(job: Job, model: Tokenizer) -> Prompt:
     if job.prompt_tokens is not None:
-        return list(job.prompt_tokens)
+        return Prompt(list(job.prompt_tokens))
     if job.kind != "chat":
-        return model.tokenize(job.prompt or "")
+        return Prompt(model.tokenize(job.prompt or ""))
     tools = tools_of(job)
     begun = begun_of(job)
     turns = job.messages[:-1] if begun else job.messages
     text = model.template.render(turns, tools, _settings(job))
-    if not tools:
-        return [*model.tokenize(text), *(model.continuation(begun) if begun else ())]
+    thoughts = _thought_form(job, model)
+    if thoughts is not None and _is_given(job):
+        text = thoughts.straight(text)
+    if tools:
+        text += _opening(job, model)
+    tokens = [*model.tokenize(text), *(model.continuation(begun) if begun else ())]
+    return Prompt(tokens, thoughts is not None and thoughts.opens(text))
+
+
+def _opening(job: Job, model: Tokenizer) -> str:
+    """What the prompt of an answer with tools ends with. Raises ChatError."""
     form = form_of(model.template.source)
     if form is None:
         raise ChatError(
@@ -140,9 +196,7 @@ def _prompt(job: Job, model: Tokenizer) -> list[int]:
             "out 'tools', or ask a Qwen, Hermes, Llama 3 or Mistral model",
             "tools",
         )
-    if begun:
-        return [*model.tokenize(text), *model.continuation(begun)]
-    return model.tokenize(text + form.opening if is_forced(job) else text)
+    return form.opening if is_forced(job) and not begun_of(job) else ""
 
 
 def begun_of(job: Job) -> str:
@@ -219,12 +273,23 @@ class Turn:
     constraint: Any = None
     """A `Constraint` of `meshd.engine.grammar`, for an answer whose form is given."""
     reader: ToolReader | None = None
+    thoughts: ThoughtReader | None = None
+    silent: list[tuple[int, Any]] = field(default_factory=list)
+    """Tokens that the assembler has yet to get, with what then belongs into `logprobs`."""
     assembler: Assembler = field(init=False)
     logprobs: deque[Any] = field(default_factory=deque)
     """Of the tokens whose text has not left yet, where they were asked for."""
 
     def __post_init__(self) -> None:
         self.assembler = Assembler(self.job.stop, self.said)
+
+    def piece(self, token: int, model: Speller) -> bytes:
+        """What a token stands for in this answer: marks that are read here stand for themselves."""
+        if self.reader is not None:
+            return model.marked_piece(token)
+        if self.thoughts is not None and (mark := model.marked_piece(token)) in self.thoughts.marks:
+            return mark
+        return model.piece(token)
 
     def token(
         self, token: int, piece: bytes, *, is_end: bool, now: float, logprob: Any = None
@@ -236,9 +301,7 @@ class Turn:
         self.count += 1
         if is_end:
             return self._end([], "stop", now)
-        if logprob is not None:
-            self.logprobs.append(logprob)
-        events = self._delta(self.assembler.push(token, piece))
+        events = self._hear(token, piece, logprob)
         if self.assembler.stopped:
             return self._end(events, "stop", now)
         if self.constraint is not None and self.constraint.is_over:
@@ -250,12 +313,36 @@ class Turn:
     def _end(self, events: list[Event], reason: str, now: float) -> list[Event]:
         """What was held back, and the account."""
         if not self.assembler.stopped:
+            if self.thoughts is not None:
+                events += self._sort(*self.thoughts.finish())
             events += self._delta(self.assembler.finish())
         if self.reader is not None:
             events += self.reader.finish()
             if self.reader.called and reason == "stop":
                 reason = "tool_calls"
         return [*events, self.finish(reason, now)]
+
+    def _hear(self, token: int, piece: bytes, logprob: Any) -> list[Event]:
+        """What one more token makes certain."""
+        heard: tuple[str, bytes | None] = "", piece
+        if self.thoughts is not None:
+            heard = self.thoughts.feed(piece)
+            if self.thoughts.has_thought:
+                self.silent.clear()
+        self.silent.append((token, logprob))
+        return self._sort(*heard)
+
+    def _sort(self, thought: str, answer: bytes | None) -> list[Event]:
+        """A thought leaves as it is; the answer goes on to the assembler, behind its silence."""
+        events: list[Event] = [ReasoningDelta(thought)] if thought else []
+        if answer is None:
+            return events
+        silent, self.silent = self.silent, []
+        for left, (token, logprob) in zip(reversed(range(len(silent))), silent, strict=True):
+            if logprob is not None:
+                self.logprobs.append(logprob)
+            events += self._delta(self.assembler.push(token, b"" if left else answer))
+        return events
 
     def _delta(self, piece: Piece | None) -> list[Event]:
         if piece is None:

@@ -186,8 +186,7 @@ class Worker:
             constraint.take((token,))
         if probable is not None:
             logprob = model.describe(probable, token, turn.job.top_logprobs)
-        piece = model.piece(token) if turn.reader is None else model.marked_piece(token)
-        now = time.monotonic()
+        piece, now = turn.piece(token, model), time.monotonic()
         return token, turn.token(token, piece, is_end=is_end, now=now, logprob=logprob)
 
     def _abandon(self, why: str) -> None:

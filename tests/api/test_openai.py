@@ -8,7 +8,18 @@ from meshd.api.errors import ApiError
 from meshd.api.openai import ChatAnswer, ChatStream
 from meshd.api.writing import quote
 from meshd.core.ports import Note
-from protocol.jobs import Failure, Finish, Queued, ReasoningDelta, TextDelta, ToolCallDelta, Vector
+from meshd.engine.thoughts import ThinkReader
+from meshd.engine.turn import Turn
+from protocol.jobs import (
+    Failure,
+    Finish,
+    Job,
+    Queued,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Vector,
+)
 from tests.api.scripted import DONE, events
 
 LOGPROB = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": []}
@@ -88,6 +99,22 @@ def test_logprobs_ride_on_their_text():
 def test_reasoning_has_its_own_key():
     """DeepSeek's name, which every client reads."""
     assert stream([ReasoningDelta("hm"), DONE])[1] == chunk({"reasoning_content": "hm"})
+
+
+def test_a_model_s_thoughts_come_as_reasoning():
+    """From the tokens of a worker to the chunks of a stream: no mark is left in either text."""
+    turn = Turn(1, Job("r", "chat", "tiny"), [1], 99, arrived=0.0, thoughts=ThinkReader())
+    said = [b"<think>", b"\nhm", b"\n", b"</think>", b"\n\n", b"Paris", b""]
+    batches = [
+        turn.token(token, piece, is_end=not piece, now=1.0) for token, piece in enumerate(said)
+    ]
+    assert stream(*batches)[1:3] == [
+        chunk({"reasoning_content": "hm"}),
+        chunk({"content": "Paris"}),
+    ]
+    message = whole(*batches)["choices"][0]["message"]
+    assert message["reasoning_content"] == "hm"
+    assert message["content"] == "Paris"
 
 
 def test_a_tool_call_names_itself_in_its_first_piece_only():

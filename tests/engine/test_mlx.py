@@ -18,7 +18,7 @@ from meshd.core.ports import EngineError
 from meshd.engine.bundled import bundled_gguf
 from meshd.engine.mlx import MlxEngine
 from meshd.engine.supervisor import LlamaEngine, WorkerOptions
-from protocol.jobs import Finish, Job, Sampling, TextDelta, Vector
+from protocol.jobs import Finish, Job, ReasoningDelta, Sampling, TextDelta, Vector
 from tests.engine.mlx_folder import mlx_folder, needs_mlx, small_mlx_folder
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120), needs_mlx]
@@ -304,6 +304,38 @@ async def test_a_folder_that_mlx_refuses_is_one_clear_line(tmp_path, config, sai
     await engine.close()
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+async def test_a_thought_that_the_prompt_begins_is_told(tmp_path):
+    """The cut-down model never ends it; a text to go on with leads straight to the answer."""
+    folder = tmp_path / "model"
+    shutil.copytree(await asyncio.to_thread(small_mlx_folder), folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["chat_template"] += "{{ '<think>\\n' }}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    engine = MlxEngine(folder, WorkerOptions(context=64, slots=1, model_id="m"))
+    await engine.start()
+    try:
+        job = replace(CHAT, extras={"ignore_eos": True})
+        thought = [event async for batch in engine.generate(job) for event in batch]
+        assert {type(event) for event in thought} == {ReasoningDelta, Finish}
+        assert await deltas_of(engine, replace(job, prefix_text="It is"))
+    finally:
+        await engine.close()
+
+
+async def test_control_tokens_have_names():
+    """Some mark thoughts or calls; where they do not, they stand for nothing."""
+    code = (
+        "import sys; from pathlib import Path; from meshd.engine.mlx_model import MlxModel\n"
+        "model = MlxModel(Path(sys.argv[1]), 64); (end,) = model.ends\n"
+        "word = model.tokenize('sea')[0]\n"
+        "assert (model.piece(end), model.marked_piece(end)) == (b'', b'<|im_end|>')\n"
+        "assert model.piece(word) == model.marked_piece(word) != b''\n"
+        "assert model.marked_piece(model.vocabulary_size) == b''"
+    )
+    command = [sys.executable, "-c", code, str(await asyncio.to_thread(small_mlx_folder))]
+    assert (await asyncio.to_thread(subprocess.run, command, check=False)).returncode == 0
 
 
 async def test_the_daemon_never_imports_mlx():

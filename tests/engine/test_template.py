@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.engine.template import CHATML, ChatError, ChatTemplate
+from meshd.engine.template import CHATML, ChatError, ChatTemplate, program_of
 
 JINJA = (
     "{{ bos_token }}{% for message in messages %}"
@@ -188,3 +188,33 @@ def test_a_switch_that_the_template_does_not_name_changes_nothing():
     turns = [{"role": "user", "content": "hi"}]
     assert template.render(turns, None, {"reasoning": "low"}) == "by llama.cpp"
     assert template.render(turns, None, {"messages": [{"content": "other"}]}) == "hi"
+
+
+def test_what_is_marked_for_training_is_rendered():
+    """Templates say which part the assistant speaks; a prompt holds it like any other."""
+    template = (
+        "{% for m in messages %}{% generation %}<{{ m.role }}>{% endgeneration %}{% endfor %}"
+    )
+    assert jinja(template).render([USER, USER]) == "<user><user>"
+
+
+MARKED = "{{ messages[0].content }}<|assistant|>{{ '<think>\\n' }}"
+
+
+def test_a_template_that_marks_thoughts_is_run():
+    """llama.cpp's own rendering would leave its mark out."""
+    assert ChatTemplate(MARKED, lambda *_: "by llama.cpp", {}).render([USER]).endswith("<think>\n")
+
+
+@pytest.mark.parametrize("wrong", ["{% set m.x = 1 %}", "{% for", "{{ 1 // 0 }}"])
+def test_a_template_that_marks_thoughts_and_fails_is_left_to_llama_cpp(wrong):
+    """Where that knows it; whatever the program raises."""
+    template = f"{{% set m = messages[0] %}}{wrong}{MARKED}"
+    assert ChatTemplate(template, lambda *_: "by llama.cpp", {}).render([USER]) == "by llama.cpp"
+    with pytest.raises(ChatError, match="chat template refuses"):
+        jinja(template).render([USER])
+
+
+def test_a_template_is_made_ready_once():
+    """It takes so long that streams would wait for it."""
+    assert program_of(MARKED) is program_of(MARKED)

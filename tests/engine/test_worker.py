@@ -6,7 +6,6 @@ import json
 import math
 from array import array
 from dataclasses import replace
-from queue import SimpleQueue
 
 import llama_cpp.llama_cpp as llama
 import pytest
@@ -15,8 +14,8 @@ from meshd.engine import frames
 from meshd.engine.bundled import bundled_gguf
 from meshd.engine.llamacpp import LlamaModel, render_chat
 from meshd.engine.template import ChatTemplate
-from meshd.engine.worker import Worker
-from protocol.jobs import Failure, Finish, Job, Sampling, TextDelta, ToolCallDelta, Vector
+from protocol.jobs import Job, ReasoningDelta, Sampling, TextDelta, ToolCallDelta, Vector
+from tests.engine.bench import Bench, parts_of, text_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -56,58 +55,6 @@ LLAMA3 = "{# <|start_header_id|> #}" + HERMES.replace(
     "<tool_call>{...}</tool_call>", '{"name": n, "parameters": p}'
 )
 UNKNOWN = HERMES.replace("<tool_call>{...}</tool_call>", "CALL n")
-
-
-class Outbox:
-    """A line whose other end is this test."""
-
-    def __init__(self):
-        self.received = SimpleQueue()
-        self.busy_since = 0.0
-        self.events = {}
-
-    def send(self, frame):
-        """Keeps what the daemon would get."""
-        _, streams = frames.read_frame(frame[frames.LENGTH.size :])
-        for key, listed in streams:
-            self.events.setdefault(key, []).extend(frames.read_events(listed))
-
-
-class Bench:
-    """A worker that runs until all its jobs are done."""
-
-    def __init__(self, model):
-        self.line = Outbox()
-        self.worker = Worker(self.line, model, 2, 64)
-        self.key = 0
-
-    def submit(self, job):
-        """Hand in a job; its key."""
-        self.key += 1
-        frame = frames.job_frame(self.key, job)
-        self.line.received.put(frames.read_frame(frame[frames.LENGTH.size :]))
-        return self.key
-
-    def finish(self, *keys):
-        """Every event of these jobs."""
-        while any(not is_over(self.line.events.get(key)) for key in keys):
-            self.worker.step()
-        return [self.line.events[key] for key in keys]
-
-    def run(self, job):
-        """The events of one job."""
-        (events,) = self.finish(self.submit(job))
-        return events
-
-
-def is_over(events):
-    """Has the last event of a job come?"""
-    return bool(events) and isinstance(events[-1], Finish | Failure)
-
-
-def text_of(events):
-    """The text of an answer."""
-    return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
 @pytest.fixture(scope="module")
@@ -385,3 +332,30 @@ def test_penalties_change_what_repeats(bench, sampling):
     job = Job("r", "completion", "m", prompt="one two one two one two one two", max_tokens=16)
     plain = text_of(bench.run(replace(job, sampling=GREEDY)))
     assert text_of(bench.run(replace(job, sampling=sampling))) != plain
+
+
+THINKING = HERMES + "{% if not calm %}{{ '<think>\\n' }}{% endif %}"
+
+
+def test_a_template_that_begins_a_thought_is_run_and_the_thought_is_told(speaking):
+    """llama.cpp's own renderer would leave its mark out; SmolLM2 never closes it."""
+    plain = speaking(HERMES).run(replace(CHAT, max_tokens=8))
+    *thought, finish = speaking(THINKING).run(replace(CHAT, max_tokens=8))
+    assert all(isinstance(event, ReasoningDelta) for event in thought)
+    assert (finish.reason, finish.completion_tokens) == ("length", 8)
+    assert finish.prompt_tokens > plain[-1].prompt_tokens
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"extras": {"chat_template_kwargs": {"calm": True}}},
+        {"response_format": json_schema(SCHEMA)},
+        {"tools": [CLOCK, WEATHER], "tool_choice": "required", "max_tokens": 120},
+        {"prefix_text": "It is"},
+    ],
+)
+def test_where_no_thought_is_begun_the_answer_is_the_same_as_ever(speaking, changes):
+    """Thinking is off, or the answer's form or its beginning is given."""
+    job = replace(CHAT, sampling=replace(GREEDY, seed=1), **changes)
+    assert parts_of(speaking(THINKING).run(job)) == parts_of(speaking(HERMES).run(job))
