@@ -1,7 +1,6 @@
 """Attempts until one answers: silent replacement before the commit, nothing leaked ever."""
 
 import asyncio
-import time
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from meshd.core.ports import RequestFailed
 from meshd.core.routing import deadlines
 from meshd.core.routing.hedge import HedgePolicy
-from meshd.gateway import ATTEMPTS_MAX, attempt, beginning
+from meshd.gateway import ATTEMPTS_MAX, beginning
 from meshd.gateway.beginning import is_clearly_sooner
 from protocol.jobs import Failure, Queued
 from tests.core.routing.fleet import chat, load, member, model, model_load
@@ -218,74 +217,6 @@ async def test_a_client_that_leaves_during_a_hedge_frees_both():
     assert house.history.body("r1", 0.0)["state"] == "cancelled"
 
 
-async def test_a_node_that_answers_no_nudge_gets_a_second_attempt_beside_it():
-    """Long before its patience ends; and the router hears that the node is gone."""
-    house = Household(peers=Neighbours("node2"), node1=[REFUSED], node2=[STALL], node3=WORDS)
-    head, events = await house.read(chat(stream=True))
-    assert (events, head.node_name, head.attempts) == (WORDS, "node3", 3)
-    assert house.told == [house.members[1].node_id]
-    assert house.is_tidy
-
-
-async def test_a_node_that_is_slow_but_answers_nudges_is_waited_for():
-    """A long prompt is no fault."""
-    peers = Neighbours()
-    house = Household(peers=peers, node1=[REFUSED], node2=[0.6, *WORDS], node3=WORDS)
-    head, _ = await house.read(chat(stream=True))
-    assert (head.node_name, set(peers.nudged)) == ("node2", {"node2"})
-
-
-async def test_a_node_that_missed_one_nudge_and_answered_the_next_is_not_gone():
-    """It lost to the second attempt, which is no fault of it that others should hear of."""
-
-    class Hiccup(Neighbours):
-        def silent_s(self, _to):
-            return 0.0 if len(self.nudged) > 1 else 3600.0
-
-    peers = Hiccup()
-    house = Household(peers=peers, node1=[REFUSED], node2=[STALL], node3=[1.2, *WORDS])
-    head, _ = await house.read(chat(stream=True))
-    assert head.node_name == "node3"
-    assert house.told == []
-    outcomes = [each["outcome"] for each in house.history.body("r1", 0.0)["attempts"]]
-    assert outcomes == ["failed", "outrun", "finished"]
-
-
-async def test_this_node_itself_is_never_nudged():
-    """Its engine may take its time."""
-    peers = Neighbours("node1")
-    house = Household(peers=peers, node1=[0.6, *WORDS], node2=WORDS)
-    head, _ = await house.read(chat(stream=True))
-    assert (head.node_name, peers.nudged) == ("node1", [])
-
-
-@pytest.mark.parametrize("refuted", [False, True])
-async def test_a_node_that_membership_suspects_gets_a_second_attempt_at_once(refuted):
-    """No timer is needed for it; and it counts as gone only if it is suspected still."""
-    house = Household(node1=[REFUSED], node2=[STALL], node3=[0.1, *WORDS])
-    reading = asyncio.create_task(house.read(chat(stream=True)))
-    await house.until_asked("node2")
-    house.replace(2, replace(house.members[1], state="suspect"))
-    await house.until_asked("node3")
-    if refuted:
-        house.replace(2, replace(house.members[1], state="alive"))
-    head, _ = await reading
-    assert head.node_name == "node3"
-    assert house.told == ([] if refuted else [house.members[1].node_id])
-    assert house.is_tidy
-
-
-async def test_a_suspect_that_speaks_first_after_all_is_kept():
-    """Suspicion is not proof."""
-    house = Household(node1=[REFUSED], node2=[0.1, *WORDS], node3=[STALL])
-    reading = asyncio.create_task(house.read(chat(stream=True)))
-    await house.until_asked("node2")
-    house.replace(2, replace(house.members[1], state="suspect"))
-    head, _ = await reading
-    assert (head.node_name, head.attempts) == ("node2", 3)
-    assert house.is_tidy
-
-
 async def test_waiting_in_a_queue_is_no_answer():
     """A node that queued the job and then broke is replaced without a word."""
     house = Household(node1=[Queued(3, 1.0), BROKEN], node2=WORDS)
@@ -393,23 +324,3 @@ async def test_the_best_two_are_probed_when_their_records_leave_it_open():
     head, _ = await house.read(chat(stream=True, max_tokens=100))
     assert set(peers.probed) == {"node1", "node2"}
     assert head.node_name == "node2"
-
-
-async def test_a_loop_that_comes_late_does_not_blame_the_peer():
-    """Its pong may be here, unread: the peer is nudged again before it is judged."""
-    peers = Neighbours("node2")
-    house = Household(peers=peers, node1=[REFUSED], node2=[STALL], node3=WORDS)
-    reading = asyncio.create_task(house.read(chat(stream=True)))
-    await house.until_asked("node2")
-    busy_at_s = attempt.FIRST_QUIET_S + attempt.FIRST_PULSE_S / 2
-    asyncio.get_running_loop().call_later(busy_at_s, keep_busy, attempt.FIRST_PULSE_S)
-    head, _ = await reading
-    assert head.node_name == "node3"
-    assert len(peers.nudged) >= 2
-
-
-def keep_busy(seconds):
-    """The loop can do nothing else meanwhile."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        pass

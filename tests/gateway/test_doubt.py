@@ -1,0 +1,99 @@
+"""Doubt: a node that may be gone gets a second attempt beside it, and the benefit of it."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from meshd.gateway import attempt
+from tests.core.routing.fleet import chat
+from tests.gateway.household import REFUSED, STALL, WORDS, Household, Neighbours
+
+
+async def test_a_node_that_answers_no_nudge_gets_a_second_attempt_beside_it():
+    """Long before its patience ends; and the router hears that the node is gone."""
+    house = Household(peers=Neighbours("node2"), node1=[REFUSED], node2=[STALL], node3=WORDS)
+    head, events = await house.read(chat(stream=True))
+    assert (events, head.node_name, head.attempts) == (WORDS, "node3", 3)
+    assert house.told == [house.members[1].node_id]
+    assert house.is_tidy
+
+
+async def test_a_node_that_is_slow_but_answers_nudges_is_waited_for():
+    """A long prompt is no fault."""
+    peers = Neighbours()
+    house = Household(peers=peers, node1=[REFUSED], node2=[0.6, *WORDS], node3=WORDS)
+    head, _ = await house.read(chat(stream=True))
+    assert (head.node_name, set(peers.nudged)) == ("node2", {"node2"})
+
+
+async def test_a_node_that_missed_one_nudge_and_answered_the_next_is_not_gone():
+    """It lost to the second attempt, which is no fault of it that others should hear of."""
+
+    class Hiccup(Neighbours):
+        def silent_s(self, _to):
+            return 0.0 if len(self.nudged) > 1 else 3600.0
+
+    peers = Hiccup()
+    house = Household(peers=peers, node1=[REFUSED], node2=[STALL], node3=[1.2, *WORDS])
+    head, _ = await house.read(chat(stream=True))
+    assert head.node_name == "node3"
+    assert house.told == []
+    outcomes = [each["outcome"] for each in house.history.body("r1", 0.0)["attempts"]]
+    assert outcomes == ["failed", "outrun", "finished"]
+
+
+async def test_this_node_itself_is_never_nudged():
+    """Its engine may take its time."""
+    peers = Neighbours("node1")
+    house = Household(peers=peers, node1=[0.6, *WORDS], node2=WORDS)
+    head, _ = await house.read(chat(stream=True))
+    assert (head.node_name, peers.nudged) == ("node1", [])
+
+
+@pytest.mark.parametrize("refuted", [False, True])
+async def test_a_node_that_membership_suspects_gets_a_second_attempt_at_once(refuted):
+    """No timer is needed for it; and it counts as gone only if it is suspected still."""
+    house = Household(node1=[REFUSED], node2=[STALL], node3=[0.1, *WORDS])
+    reading = asyncio.create_task(house.read(chat(stream=True)))
+    await house.until_asked("node2")
+    house.replace(2, replace(house.members[1], state="suspect"))
+    await house.until_asked("node3")
+    if refuted:
+        house.replace(2, replace(house.members[1], state="alive"))
+    head, _ = await reading
+    assert head.node_name == "node3"
+    assert house.told == ([] if refuted else [house.members[1].node_id])
+    assert house.is_tidy
+
+
+async def test_a_suspect_that_speaks_first_after_all_is_kept():
+    """Suspicion is not proof."""
+    house = Household(node1=[REFUSED], node2=[0.1, *WORDS], node3=[STALL])
+    reading = asyncio.create_task(house.read(chat(stream=True)))
+    await house.until_asked("node2")
+    house.replace(2, replace(house.members[1], state="suspect"))
+    head, _ = await reading
+    assert (head.node_name, head.attempts) == ("node2", 3)
+    assert house.is_tidy
+
+
+async def test_a_loop_that_comes_late_does_not_blame_the_peer():
+    """Its pong may be here, unread: the peer is nudged again before it is judged."""
+    peers = Neighbours("node2")
+    house = Household(peers=peers, node1=[REFUSED], node2=[STALL], node3=WORDS)
+    reading = asyncio.create_task(house.read(chat(stream=True)))
+    await house.until_asked("node2")
+    busy_at_s = attempt.FIRST_QUIET_S + attempt.FIRST_PULSE_S / 2
+    asyncio.get_running_loop().call_later(busy_at_s, keep_busy, attempt.FIRST_PULSE_S)
+    head, _ = await reading
+    assert head.node_name == "node3"
+    assert len(peers.nudged) >= 2
+
+
+def keep_busy(seconds):
+    """The loop can do nothing else meanwhile."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
