@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,6 +57,16 @@ FILE_TYPES = {
     29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 38: "MXFP4",
 }  # fmt: skip
 """general.file_type (llama.h, enum llama_ftype); what is not listed is shown as nothing."""
+
+ATTENTION_INTERVALS = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4}
+"""Of how many layers one attends and has a cache, where the file does not say; the others are
+recurrent (src/models/qwen35.cpp)."""
+
+STATE_BYTES = 4
+"""One number that a recurrent layer remembers: f32."""
+
+STATE_MAX_BYTES = 2**40
+"""Of one conversation; real ones take 20 to 80 MB."""
 
 
 @frozen
@@ -129,7 +139,14 @@ def _shape(values: Mapping[str, object], architecture: str) -> ModelShape:
     layers, width = count("block_count"), count("embedding_length")
     heads = max(1, count("attention.head_count"))
     own = values.get(f"{architecture}.attention.head_count_kv", heads)
-    kv_heads = sum(own) if isinstance(own, tuple) else layers * _whole(own)
+    if isinstance(own, tuple):
+        kv_heads, recurrent = sum(own), own.count(0) or layers
+    else:
+        interval = count("full_attention_interval") or ATTENTION_INTERVALS.get(architecture, 1)
+        # The last layers may only predict further tokens: these are not run here.
+        trunk = max(0, layers - count("nextn_predict_layers")) if interval > 1 else layers
+        kv_heads = trunk // interval * _whole(own)
+        recurrent = trunk - trunk // interval or layers
     tokens = values.get("tokenizer.ggml.tokens")
     known = tokens.count if isinstance(tokens, Passed) else 0
     return ModelShape(
@@ -141,7 +158,16 @@ def _shape(values: Mapping[str, object], architecture: str) -> ModelShape:
         value_length=count("attention.value_length") or width // heads,
         feed_forward=count("feed_forward_length"),
         vocabulary=count("vocab_size") or known,
+        state_bytes=min(recurrent * _state_bytes(count), STATE_MAX_BYTES),
     )
+
+
+def _state_bytes(count: Callable[[str], int]) -> int:
+    """What one recurrent layer remembers of a conversation: the last inputs of its convolution and
+    its state (llama.cpp's n_embd_r and n_embd_s). 0 for a model without such layers."""
+    inner, state = count("ssm.inner_size"), count("ssm.state_size")
+    inputs = max(0, count("ssm.conv_kernel") - 1)
+    return STATE_BYTES * (inputs * (inner + 2 * count("ssm.group_count") * state) + state * inner)
 
 
 def _count(values: Mapping[str, object], key: str) -> int:

@@ -22,7 +22,7 @@ from meshd.replacing import replace_file
 LOG = logging.getLogger(__name__)
 
 FILE_NAME = "catalog.json"
-FORMAT = 1
+FORMAT = 2
 """Raised when the answers change their meaning: older files are then read anew."""
 
 HEADS_MAX = 512

@@ -152,6 +152,21 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
     assert (same.record.context_length, fresh.record.context_length) == (1024, 2048)
 
 
+def test_what_an_older_version_remembered_is_read_anew(tmp_path: Path) -> None:
+    """Format 1 took recurrent layers for layers with a cache, and told tools by a word."""
+    stores = Stores(gguf=(tmp_path / "m",))
+    file = write(tmp_path / "m/x.gguf", llama_context_length=1024)
+    scan(stores, HeadCache(tmp_path))
+    kept = json.loads((tmp_path / FILE_NAME).read_bytes())
+    kept["heads"][str(file)][3] = 99
+    contexts = []
+    for number in (kept["format"], 1):
+        (tmp_path / FILE_NAME).write_text(json.dumps(kept | {"format": number}))
+        (entry,) = scan(stores, HeadCache(tmp_path))
+        contexts.append(entry.record.context_length)
+    assert contexts == [99, 1024]
+
+
 @pytest.mark.parametrize("kept", [b"", b"{", b'{"format":99,"heads":{}}', b"[" * 5000])
 def test_a_spoilt_cache_is_an_empty_one(tmp_path: Path, kept: bytes) -> None:
     """It is ours, and everything in it can be had again."""
