@@ -156,7 +156,10 @@ def entry_of(path: Path, heads: HeadCache) -> Entry:
     except OSError as error:
         raise EngineError(f"model file {path} cannot be read: {error.strerror}") from None
     if entry is None:
-        raise EngineError(f"{path} is a part of a model (a projector or an adapter), and no model")
+        raise EngineError(
+            f"{path} is a part of a model (a projector or an adapter) or a reranker: it makes "
+            "neither text nor vectors"
+        )
     return entry
 
 

@@ -15,6 +15,7 @@ in milliseconds, and two different models never share all of those bytes.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -69,6 +70,13 @@ STATE_MAX_BYTES = 2**40
 """Of one conversation; real ones take 20 to 80 MB."""
 
 
+EMBEDDERS = re.compile(r"bert$|bert-|embedding|^llama-embed$|^t5encoder$")
+"""Architectures that make vectors only: nomic-bert-moe, eurobert, gemma-embedding."""
+
+RANKS = 4
+"""The pooling of a reranker, which gives a score (llama.h, enum llama_pooling_type)."""
+
+
 @frozen
 class GgufHead:
     """The wanted facts. 0 or empty where the file does not say."""
@@ -80,11 +88,11 @@ class GgufHead:
     size_bytes: int
     fingerprint: str
     kind: str = ""
-    """`model`, `mmproj`, `adapter`; empty in older files, which are models."""
+    """`model`, `mmproj`, `adapter`, `reranker`; empty in older files, which are models."""
     shape: ModelShape = UNKNOWN_SHAPE
     template: str = ""
-    pools: bool = False
-    """The file names a pooling: it makes one vector of a text, and no text of a text."""
+    embeds: bool = False
+    """The model makes vectors of texts, and no text."""
 
 
 @frozen
@@ -115,7 +123,7 @@ def inspect(path: Path) -> GgufHead:
 def _head(values: Mapping[str, object], size: int, fingerprint: str) -> GgufHead:
     architecture = str(values.get("general.architecture", ""))
     file_type = values.get("general.file_type", -1)
-    pooling = values.get(f"{architecture}.pooling_type", 0)
+    pooling = _count(values, f"{architecture}.pooling_type")
     return GgufHead(
         architecture=architecture,
         name=str(values.get("general.name", "")),
@@ -123,11 +131,16 @@ def _head(values: Mapping[str, object], size: int, fingerprint: str) -> GgufHead
         quantisation=FILE_TYPES.get(file_type, "") if isinstance(file_type, int) else "",
         size_bytes=size,
         fingerprint=fingerprint,
-        kind=str(values.get("general.type", "")),
+        kind="reranker" if pooling == RANKS else str(values.get("general.type", "")),
         shape=_shape(values, architecture),
         template=str(values.get("tokenizer.chat_template", "")),
-        pools=isinstance(pooling, int) and pooling > 0,
+        embeds=only_embeds(architecture, pooling),
     )
+
+
+def only_embeds(architecture: str, pooling: int) -> bool:
+    """Does a model make vectors and no text? Its kind does, or its file names a pooling."""
+    return pooling > 0 or bool(EMBEDDERS.search(architecture))
 
 
 def _shape(values: Mapping[str, object], architecture: str) -> ModelShape:

@@ -30,9 +30,6 @@ HEADS_MAX = 512
 
 FILE_MAX_BYTES = 4 * 1024 * 1024
 
-EMBEDDERS = re.compile(r"(^|-)bert|embedding|^t5encoder$")
-"""Architectures that make vectors only: bert, nomic-bert, jina-bert-v2, gemma-embedding."""
-
 TOOLS = re.compile(r"\btools\b|\btool_calls?\b")
 """A template that mentions these can be given tools."""
 
@@ -118,5 +115,5 @@ def _seen(head: GgufHead, status: os.stat_result) -> Seen:
         shape=head.shape,
         chats=bool(head.template),
         calls_tools=bool(TOOLS.search(head.template)),
-        embeds=head.pools or bool(EMBEDDERS.search(head.architecture)),
+        embeds=head.embeds,
     )

@@ -90,6 +90,7 @@ def test_two_quantisations_are_two_models_and_the_common_one_has_the_plain_id(
         (CHAT, ("chat", "completion")),
         (TOOLS, ("chat", "completion", "tools")),
         ({"general_architecture": "nomic-bert"}, ("embedding",)),
+        ({"general_architecture": "eurobert"}, ("embedding",)),
         ({"llama_pooling_type": 1}, ("embedding",)),
     ],
 )
@@ -102,10 +103,11 @@ def test_capabilities_are_what_the_file_says(
 
 
 def test_a_projector_beside_it_makes_a_model_see(tmp_path: Path) -> None:
-    """And is no model itself, whatever it is called."""
+    """And is no model itself, whatever it is called; nor is what only ranks texts."""
     write(tmp_path / "m.gguf", **CHAT)
     write(tmp_path / "mmproj-m.gguf", general_type="mmproj")
     write(tmp_path / "other.gguf", b"o", general_type="mmproj")
+    write(tmp_path / "ranks.gguf", b"r", llama_pooling_type=4)
     assert one(tmp_path).capabilities == ("chat", "completion", "vision")
 
 
