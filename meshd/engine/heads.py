@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 from pathlib import Path
 
 import msgspec
 
 from meshd.core.residency.footprint import ModelShape
 from meshd.engine.gguf import GgufHead, inspect
+from meshd.engine.tool_calls import takes_calls
 from meshd.replacing import replace_file
 
 LOG = logging.getLogger(__name__)
@@ -30,9 +30,6 @@ HEADS_MAX = 512
 
 FILE_MAX_BYTES = 4 * 1024 * 1024
 
-TOOLS = re.compile(r"\btools\b|\btool_calls?\b")
-"""A template that mentions these can be given tools."""
-
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
     """The wanted facts of one file."""
@@ -44,7 +41,6 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     quantisation: str
     fingerprint: str
     shape: ModelShape
-    chats: bool
     calls_tools: bool
     embeds: bool
 
@@ -113,7 +109,6 @@ def _seen(head: GgufHead, status: os.stat_result) -> Seen:
         quantisation=head.quantisation,
         fingerprint=head.fingerprint,
         shape=head.shape,
-        chats=bool(head.template),
-        calls_tools=bool(TOOLS.search(head.template)),
+        calls_tools=takes_calls(head.template),
         embeds=head.embeds,
     )

@@ -6,16 +6,21 @@ import json
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from meshd.engine import catalog
 from meshd.engine.catalog import Stores, scan, usual_stores, walk
 from meshd.engine.heads import FILE_NAME, HeadCache
+from meshd.engine.llamacpp import render_chat
+from meshd.engine.template import ChatTemplate
+from meshd.engine.worker import _capabilities
 from tests.engine.modelfiles import write
+from tests.engine.test_worker import CODER, HERMES, LLAMA3, MISTRAL, UNKNOWN
 
 CHAT = {"tokenizer_chat_template": "{% for m in messages %}{{ m }}{% endfor %}"}
-TOOLS = {"tokenizer_chat_template": "{% if tools %}{{ tools }}{% endif %}"}
+TOOLS = {"tokenizer_chat_template": "{% if tools %}{{ tools }}{% endif %}<tool_call>"}
 
 
 def found(*folders: Path, **stores: tuple[Path, ...]):
@@ -86,9 +91,9 @@ def test_two_quantisations_are_two_models_and_the_common_one_has_the_plain_id(
 @pytest.mark.parametrize(
     ("said", "capabilities"),
     [
-        ({}, ("completion",)),
-        (CHAT, ("chat", "completion")),
-        (TOOLS, ("chat", "completion", "tools")),
+        ({}, ("chat", "completion", "embedding")),
+        (CHAT, ("chat", "completion", "embedding")),
+        (TOOLS, ("chat", "completion", "embedding", "tools")),
         ({"general_architecture": "nomic-bert"}, ("embedding",)),
         ({"general_architecture": "eurobert"}, ("embedding",)),
         ({"llama_pooling_type": 1}, ("embedding",)),
@@ -97,9 +102,33 @@ def test_two_quantisations_are_two_models_and_the_common_one_has_the_plain_id(
 def test_capabilities_are_what_the_file_says(
     tmp_path: Path, said: dict[str, object], capabilities: tuple[str, ...]
 ) -> None:
-    """A template makes it chat, tools in it make it call, a pooling makes it embed."""
+    """A template that shows tools makes it call, a pooling makes it embed and no more."""
     write(tmp_path / "m.gguf", **said)
     assert one(tmp_path).capabilities == capabilities
+
+
+@pytest.mark.parametrize(
+    ("template", "calls"),
+    [
+        (HERMES, True),
+        (MISTRAL, True),
+        (LLAMA3, True),
+        (UNKNOWN, False),
+        (CODER, False),
+        ("<tool_call>", False),
+        ("", False),
+    ],
+)
+def test_cold_and_warm_a_model_can_do_the_same(
+    tmp_path: Path, template: str, *, calls: bool
+) -> None:
+    """What the catalog reads in the file, and what the worker says once it is loaded."""
+    said = {"tokenizer_chat_template": template} if template else {}
+    write(tmp_path / "m.gguf", **said)
+    loaded = SimpleNamespace(makes_text=True, template=ChatTemplate(template, render_chat, {}))
+    warm = _capabilities(loaded)
+    assert one(tmp_path).capabilities == warm
+    assert ("tools" in warm) == calls
 
 
 def test_a_projector_beside_it_makes_a_model_see(tmp_path: Path) -> None:
@@ -108,7 +137,7 @@ def test_a_projector_beside_it_makes_a_model_see(tmp_path: Path) -> None:
     write(tmp_path / "mmproj-m.gguf", general_type="mmproj")
     write(tmp_path / "other.gguf", b"o", general_type="mmproj")
     write(tmp_path / "ranks.gguf", b"r", llama_pooling_type=4)
-    assert one(tmp_path).capabilities == ("chat", "completion", "vision")
+    assert one(tmp_path).capabilities == ("chat", "completion", "embedding", "vision")
 
 
 def test_a_broken_file_is_left_out_and_said(

@@ -20,7 +20,7 @@ from tests.engine.mlx_folder import needs_mlx
 from tests.engine.modelfiles import write
 
 GB = 10**9
-TEMPLATE = {"tokenizer_chat_template": "{{ messages }}{{ tools }}"}
+TEMPLATE = {"tokenizer_chat_template": "{{ messages }}{{ tools }}<tool_call>"}
 
 
 def machine(gigabytes: float) -> Machine:
@@ -90,7 +90,7 @@ def test_found_models_are_told_with_what_the_worker_can_do(tmp_path: Path) -> No
     write(tmp_path / "m.gguf", **TEMPLATE)
     write(tmp_path / "mmproj-m.gguf", general_type="mmproj")
     (lodger,) = found_lodgers(Stores(gguf=(tmp_path,)), machine(8), None)
-    assert lodger.record.capabilities == ("chat", "completion", "tools")
+    assert lodger.record.capabilities == ("chat", "completion", "embedding", "tools")
     assert not lodger.is_wanted
 
 
