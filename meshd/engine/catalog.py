@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +48,7 @@ ENTRIES_KEPT_MAX = 256
 """Models kept: four times what a node announces."""
 
 MANIFEST_MAX_BYTES = 64 * 1024
-"""Read of an Ollama manifest (about 1 kB) or of its template (about 2 kB)."""
+"""Read of an Ollama manifest (about 1 kB)."""
 
 COMMON_QUANTISATIONS = ("Q4_K_M", "Q4_K_S", "Q4_0", "MXFP4", "Q5_K_M", "Q6_K", "Q8_0")
 """Which of several quantisations keeps the plain id: what most people run, first."""
@@ -156,7 +155,10 @@ def entry_of(path: Path, heads: HeadCache) -> Entry:
     except OSError as error:
         raise EngineError(f"model file {path} cannot be read: {error.strerror}") from None
     if entry is None:
-        raise EngineError(f"{path} is a part of a model (a projector or an adapter), and no model")
+        raise EngineError(
+            f"{path} is a part of a model (a projector or an adapter) or a reranker: it makes "
+            "neither text nor vectors"
+        )
     return entry
 
 
@@ -175,7 +177,6 @@ def _entry(found: Found, heads: HeadCache) -> Entry | None:
     if seen.kind not in {"", "model"}:
         return None
     size = sum(each.st_size for each in sizes)
-    template = _text(found.template) if found.template else ""
     plain = found.stem if found.is_named else model_name(found.stem)
     names = (found.stem, *found.names, *_with_quantisation(found.names, seen.quantisation))
     record = ModelRecord(
@@ -184,7 +185,7 @@ def _entry(found: Found, heads: HeadCache) -> Entry | None:
         aliases=_aliases(names, plain),
         context_length=seen.context_length,
         quantisation=seen.quantisation,
-        capabilities=_capabilities(seen, template, has_eyes=found.has_eyes),
+        capabilities=_capabilities(seen, has_eyes=found.has_eyes),
         size_bytes=size,
         fingerprint=seen.fingerprint if len(sizes) == 1 else f"{seen.fingerprint}-{size}",
     )
@@ -203,17 +204,13 @@ def _aliases(names: Iterable[str], model_id: str) -> tuple[str, ...]:
     return tuple(told)[: limits.ALIASES_MAX]
 
 
-def _capabilities(seen: Seen, template: str, *, has_eyes: bool) -> tuple[str, ...]:
+def _capabilities(seen: Seen, *, has_eyes: bool) -> tuple[str, ...]:
+    """What `worker` will say of it, and what it could do elsewhere."""
     if seen.embeds:
         return ("embedding",)
-    words = ["completion"]
-    if seen.chats or template:
-        words.insert(0, "chat")
-    if seen.calls_tools or re.search(r"\.Tools\b", template):
-        words.append("tools")
-    if has_eyes:
-        words.append("vision")
-    return tuple(words)
+    tools = ("tools",) if seen.calls_tools else ()
+    vision = ("vision",) if has_eyes else ()
+    return ("chat", "completion", "embedding", *tools, *vision)
 
 
 def _distinct(entries: Sequence[Entry]) -> list[Entry]:

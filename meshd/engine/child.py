@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -28,6 +29,10 @@ from typing import Any
 
 from meshd.engine import frames
 from protocol.errors import ProtocolError
+
+ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
+"""What the process gets beside the daemon's own variables. Where there is a debugger, ggml runs it
+when an assertion fails, and its last words would be all that is kept."""
 
 TICK_S = frames.BEAT_EVERY_S
 SILENCE_TICKS = 5
@@ -98,6 +103,7 @@ class WorkerProcess:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
+                env={**os.environ, **ENVIRONMENT},
             )
             theirs.close()
             try:

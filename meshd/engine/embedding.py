@@ -1,19 +1,18 @@
-"""Texts to vectors with a model that generates: the mean over the tokens of its last layer.
+"""Texts to vectors: of a model that generates, the mean over the tokens of its last layer; of one
+made for nothing else (BERT, Qwen3-Embedding), what its file says.
 
 Texts are read in pieces, one for each pass of the worker, so that they do not freeze anybody's
-stream; the mean is taken over all pieces. Each job has a reader of its own, opened when its turn
-comes and closed when it is over, so that embeddings cost nobody's conversation its cache, and one
-that waits holds no memory. Vectors have length 1, so that a dot product is a cosine.
-
-Left out: models made for nothing but embeddings (BERT and its kind), whose attention needs the
-whole text in one pass.
+stream. A model whose attention looks ahead needs the whole text in one piece; nobody's stream runs
+there. Each job has a reader of its own, opened when its turn comes and closed when it is over, so
+that embeddings cost nobody's conversation its cache, and one that waits holds no memory. Vectors
+have length 1, so that a dot product is a cosine.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -32,11 +31,14 @@ class EmbeddingError(Exception):
 
 
 class TextReader(Protocol):
-    """A model that reads one text at a time and tells what its last layer makes of it."""
+    """A model that reads one text at a time and tells what it makes of it."""
+
+    piece_tokens: int
+    """The most that it reads at once."""
 
     def read(self, piece: Sequence[int]) -> NDArray[np.float64]:
-        """The sum of the last layer's rows, one for each of the next tokens of the text: as many
-        numbers as the model is wide. At most PIECE_TOKENS tokens. Raises EmbeddingError."""
+        """The next tokens of the text: what all that was read of it comes to, a vector of any
+        length. Raises EmbeddingError."""
         ...
 
     def rewind(self) -> None:
@@ -57,7 +59,6 @@ class _Reading:
     reader: TextReader | None = None
     index: int = 0
     read: int = 0
-    total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(()))
 
     @property
     def is_over(self) -> bool:
@@ -107,20 +108,20 @@ class EmbeddingQueue:
         if job.reader is None:
             job.reader = self._open(max(map(len, job.texts)))
         text = job.texts[job.index]
-        piece = text[job.read : job.read + PIECE_TOKENS]
-        job.total = job.total + job.reader.read(piece)
+        piece = text[job.read : job.read + job.reader.piece_tokens]
+        so_far = job.reader.read(piece)
         job.read += len(piece)
         if job.read < len(text):
             return []
-        vector = Vector(job.index, _normal(job.total).astype("<f4").tobytes())
+        vector = Vector(job.index, _normal(so_far).astype("<f4").tobytes())
         job.reader.rewind()
-        job.index, job.read, job.total = job.index + 1, 0, np.zeros(())
+        job.index, job.read = job.index + 1, 0
         if not job.is_over:
             return [vector]
         return [vector, Finish("stop", sum(map(len, job.texts)), 0)]
 
 
-def _normal(total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean's direction, which is the sum's."""
-    length = float(np.linalg.norm(total))
-    return total / length if length else total
+def _normal(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Its direction."""
+    length = float(np.linalg.norm(vector))
+    return vector / length if length else vector

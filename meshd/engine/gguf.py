@@ -15,8 +15,9 @@ in milliseconds, and two different models never share all of those bytes.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,6 +59,23 @@ FILE_TYPES = {
 }  # fmt: skip
 """general.file_type (llama.h, enum llama_ftype); what is not listed is shown as nothing."""
 
+ATTENTION_INTERVALS = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4}
+"""Of how many layers one attends and has a cache, where the file does not say; the others are
+recurrent (src/models/qwen35.cpp)."""
+
+STATE_BYTES = 4
+"""One number that a recurrent layer remembers: f32."""
+
+STATE_MAX_BYTES = 2**40
+"""Of one conversation; real ones take 20 to 80 MB."""
+
+
+EMBEDDERS = re.compile(r"bert$|bert-|embedding|^llama-embed$|^t5encoder$")
+"""Architectures that make vectors only: nomic-bert-moe, eurobert, gemma-embedding."""
+
+RANKS = 4
+"""The pooling of a reranker, which gives a score (llama.h, enum llama_pooling_type)."""
+
 
 @frozen
 class GgufHead:
@@ -70,11 +88,11 @@ class GgufHead:
     size_bytes: int
     fingerprint: str
     kind: str = ""
-    """`model`, `mmproj`, `adapter`; empty in older files, which are models."""
+    """`model`, `mmproj`, `adapter`, `reranker`; empty in older files, which are models."""
     shape: ModelShape = UNKNOWN_SHAPE
     template: str = ""
-    pools: bool = False
-    """The file names a pooling: it makes one vector of a text, and no text of a text."""
+    embeds: bool = False
+    """The model makes vectors of texts, and no text."""
 
 
 @frozen
@@ -105,7 +123,7 @@ def inspect(path: Path) -> GgufHead:
 def _head(values: Mapping[str, object], size: int, fingerprint: str) -> GgufHead:
     architecture = str(values.get("general.architecture", ""))
     file_type = values.get("general.file_type", -1)
-    pooling = values.get(f"{architecture}.pooling_type", 0)
+    pooling = _count(values, f"{architecture}.pooling_type")
     return GgufHead(
         architecture=architecture,
         name=str(values.get("general.name", "")),
@@ -113,11 +131,16 @@ def _head(values: Mapping[str, object], size: int, fingerprint: str) -> GgufHead
         quantisation=FILE_TYPES.get(file_type, "") if isinstance(file_type, int) else "",
         size_bytes=size,
         fingerprint=fingerprint,
-        kind=str(values.get("general.type", "")),
+        kind="reranker" if pooling == RANKS else str(values.get("general.type", "")),
         shape=_shape(values, architecture),
         template=str(values.get("tokenizer.chat_template", "")),
-        pools=isinstance(pooling, int) and pooling > 0,
+        embeds=only_embeds(architecture, pooling),
     )
+
+
+def only_embeds(architecture: str, pooling: int) -> bool:
+    """Does a model make vectors and no text? Its kind does, or its file names a pooling."""
+    return pooling > 0 or bool(EMBEDDERS.search(architecture))
 
 
 def _shape(values: Mapping[str, object], architecture: str) -> ModelShape:
@@ -129,7 +152,14 @@ def _shape(values: Mapping[str, object], architecture: str) -> ModelShape:
     layers, width = count("block_count"), count("embedding_length")
     heads = max(1, count("attention.head_count"))
     own = values.get(f"{architecture}.attention.head_count_kv", heads)
-    kv_heads = sum(own) if isinstance(own, tuple) else layers * _whole(own)
+    if isinstance(own, tuple):
+        kv_heads, recurrent = sum(own), own.count(0) or layers
+    else:
+        interval = count("full_attention_interval") or ATTENTION_INTERVALS.get(architecture, 1)
+        # The last layers may only predict further tokens: these are not run here.
+        trunk = max(0, layers - count("nextn_predict_layers")) if interval > 1 else layers
+        kv_heads = trunk // interval * _whole(own)
+        recurrent = trunk - trunk // interval or layers
     tokens = values.get("tokenizer.ggml.tokens")
     known = tokens.count if isinstance(tokens, Passed) else 0
     return ModelShape(
@@ -141,7 +171,16 @@ def _shape(values: Mapping[str, object], architecture: str) -> ModelShape:
         value_length=count("attention.value_length") or width // heads,
         feed_forward=count("feed_forward_length"),
         vocabulary=count("vocab_size") or known,
+        state_bytes=min(recurrent * _state_bytes(count), STATE_MAX_BYTES),
     )
+
+
+def _state_bytes(count: Callable[[str], int]) -> int:
+    """What one recurrent layer remembers of a conversation: the last inputs of its convolution and
+    its state (llama.cpp's n_embd_r and n_embd_s). 0 for a model without such layers."""
+    inner, state = count("ssm.inner_size"), count("ssm.state_size")
+    inputs = max(0, count("ssm.conv_kernel") - 1)
+    return STATE_BYTES * (inputs * (inner + 2 * count("ssm.group_count") * state) + state * inner)
 
 
 def _count(values: Mapping[str, object], key: str) -> int:

@@ -10,31 +10,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 from pathlib import Path
 
 import msgspec
 
 from meshd.core.residency.footprint import ModelShape
 from meshd.engine.gguf import GgufHead, inspect
+from meshd.engine.tool_calls import takes_calls
 from meshd.replacing import replace_file
 
 LOG = logging.getLogger(__name__)
 
 FILE_NAME = "catalog.json"
-FORMAT = 1
+FORMAT = 2
 """Raised when the answers change their meaning: older files are then read anew."""
 
 HEADS_MAX = 512
 """Answers kept, about 600 bytes each; twice what a catalog holds."""
 
 FILE_MAX_BYTES = 4 * 1024 * 1024
-
-EMBEDDERS = re.compile(r"(^|-)bert|embedding|^t5encoder$")
-"""Architectures that make vectors only: bert, nomic-bert, jina-bert-v2, gemma-embedding."""
-
-TOOLS = re.compile(r"\btools\b|\btool_calls?\b")
-"""A template that mentions these can be given tools."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -47,7 +41,6 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     quantisation: str
     fingerprint: str
     shape: ModelShape
-    chats: bool
     calls_tools: bool
     embeds: bool
 
@@ -116,7 +109,6 @@ def _seen(head: GgufHead, status: os.stat_result) -> Seen:
         quantisation=head.quantisation,
         fingerprint=head.fingerprint,
         shape=head.shape,
-        chats=bool(head.template),
-        calls_tools=bool(TOOLS.search(head.template)),
-        embeds=head.pools or bool(EMBEDDERS.search(head.architecture)),
+        calls_tools=takes_calls(head.template),
+        embeds=head.embeds,
     )

@@ -13,6 +13,7 @@ Choices:
 - sampling defaults and order are llama.cpp's: penalties, top-k 40, top-p 0.95, min-p 0.05,
   temperature 0.8. Temperature 0 is greedy. Presence and frequency penalties look at the answer's
   last `PENALTY_TOKENS` tokens;
+- a model that makes vectors only has no sequences, and no context but those of its readers;
 - llama.cpp's errors are kept, a few lines, to explain a failure; nothing of its log is printed.
 """
 
@@ -32,7 +33,7 @@ import numpy as np
 
 from meshd.core.residency.offload import ALL_LAYERS
 from meshd.engine import logits
-from meshd.engine.llama_embedding import LlamaReader
+from meshd.engine.llama_embedding import ROWS, LlamaReader, pooling_of
 from meshd.engine.scheduler import Row
 from meshd.engine.template import ChatTemplate
 from protocol.jobs import Sampling
@@ -85,8 +86,12 @@ class LlamaModel:
         own = int(llama.llama_model_n_ctx_train(self._model))
         self.context_length = context or min(own, CONTEXT_DEFAULT_TOKENS)
         self._threads = threads
-        self._context = self._open_context(slots, self._threads)
-        self._memory = llama.llama_get_memory(self._context)
+        self._pooling = pooling_of(self._model)
+        if self.makes_text:
+            self._context = self._open_context(slots, self._threads)
+            self._memory = llama.llama_get_memory(self._context)
+        else:
+            self.context_length = min(self.context_length, own)
         self._batch = llama.llama_batch_init(BATCH_MAX_TOKENS, 0, 1)
         self._pieces: dict[int, bytes] = {}
         """At most one entry for each token of the vocabulary."""
@@ -96,13 +101,21 @@ class LlamaModel:
         self._guidance: Any = None
         self.template = self._make_template()
 
+    @property
+    def makes_text(self) -> bool:
+        """False: it makes vectors of texts, and nothing else."""
+        return self._pooling == int(ROWS)
+
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`. Control tokens written out in it count as such, and a model that
-        wants a beginning-of-text token gets exactly one."""
+        wants a beginning-of-text token gets exactly one; one that makes vectors only gets all that
+        its texts stand between."""
         raw = text.encode()
         room = len(raw) + 8
         tokens = (llama.llama_token * room)()
-        count = llama.llama_tokenize(self._vocab, raw, len(raw), tokens, room, False, True)
+        count = llama.llama_tokenize(
+            self._vocab, raw, len(raw), tokens, room, not self.makes_text, True
+        )
         ids: list[int] = tokens[:count]
         if llama.llama_vocab_get_add_bos(self._vocab):
             bos = llama.llama_vocab_bos(self._vocab)
@@ -233,7 +246,7 @@ class LlamaModel:
 
     def text_reader(self, longest: int) -> LlamaReader:
         """For texts of at most `longest` tokens. Raises EmbeddingError."""
-        return LlamaReader(self._model, longest, self._threads)
+        return LlamaReader(self._model, longest, self._threads, self._pooling)
 
     def free_sampler(self, sampler: Sampler) -> None:
         """Give a sampler's memory back."""

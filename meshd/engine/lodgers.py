@@ -2,7 +2,8 @@
 takes.
 
 Nobody has to choose a context. Where the owner did not, it is as long as the model was made for and
-this machine can afford (`footprint.choose_context`), the same at every start.
+this machine can afford (`footprint.choose_context`), the same at every start. A model that makes
+vectors only reads one text at a time, most of them in one pass.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ told of a cold one. A model that has none of these is not offered."""
 
 SLOTS = 4
 """Conversations at once of a model that nobody configured: a household."""
+
+VECTORS_ONLY = ("embedding",)
+
+TEXT_TOKENS = 2_048
+"""The longest text for a model that makes vectors only, unless configured. With 300 million weights
+it is 1.6e12 operations: about half a minute on two cores, of the minute that a pass may take."""
 
 
 Named = tuple[LlamaSpec | MlxSpec, Path]
@@ -79,12 +86,18 @@ def _wanted(spec: LlamaSpec, entry: Entry, memory_bytes: int) -> Lodger:
 
 def _lodger(spec: LlamaSpec, entry: Entry, memory_bytes: int) -> Lodger:
     record, slots = entry.record, spec.slots
-    context = spec.ctx or choose_context(record.context_length, entry.shape, slots, memory_bytes)
+    own = record.context_length
+    if record.capabilities == VECTORS_ONLY:
+        context = min(spec.ctx or TEXT_TOKENS, own or TEXT_TOKENS)
+        need = footprint(record.size_bytes, entry.shape, context, 1, pass_tokens=context)
+    else:
+        context = spec.ctx or choose_context(own, entry.shape, slots, memory_bytes)
+        need = footprint(record.size_bytes, entry.shape, context, slots)
     options = WorkerOptions(context, slots, spec.threads, record.model_id)
     told = tuple(word for word in record.capabilities if word in SERVED)
     return Lodger(
         record=replace(record, context_length=context, capabilities=told),
-        need=footprint(record.size_bytes, entry.shape, context, slots),
+        need=need,
         slots=slots,
         make=lambda layers: LlamaEngine(entry.path, replace(options, gpu_layers=layers)),
         layers=entry.shape.layers,

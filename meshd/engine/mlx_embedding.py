@@ -14,14 +14,17 @@ import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 from numpy.typing import NDArray
 
-from meshd.engine.embedding import EmbeddingError
+from meshd.engine.embedding import PIECE_TOKENS, EmbeddingError
 
 BODIES = (("model",), ("language_model", "model"))
 """Where the body is, by attributes: of a model of words, and of one that also sees."""
 
 
 class MlxReader:
-    """`embedding.TextReader` on a loaded network; keys and values are kept for one text."""
+    """`embedding.TextReader` on a loaded network; keys and values are kept for one text. Its
+    vector is the sum of the last layer's rows."""
+
+    piece_tokens = PIECE_TOKENS
 
     def __init__(self, network: Any) -> None:
         """Raises EmbeddingError where the network has no body that is known."""
@@ -32,20 +35,23 @@ class MlxReader:
             )
         self._network, self._body = network, body
         self._cache: Any = make_prompt_cache(network)
+        self._total: NDArray[np.float64] = np.zeros(())
 
     def read(self, piece: Sequence[int]) -> NDArray[np.float64]:
         """As the protocol says."""
         try:
             rows = self._body(mx.array([list(piece)]), cache=self._cache)
-            total = rows.astype(mx.float32).sum(axis=(0, 1))
-            mx.eval(total, [layer.state for layer in self._cache])
+            added = rows.astype(mx.float32).sum(axis=(0, 1))
+            mx.eval(added, [layer.state for layer in self._cache])
         except Exception as error:
             raise EmbeddingError(f"MLX failed at a text: {str(error)[:400]}") from error
-        return np.array(total, dtype=np.float64)
+        self._total = self._total + np.array(added, dtype=np.float64)
+        return self._total
 
     def rewind(self) -> None:
         """As the protocol says."""
         self._cache = make_prompt_cache(self._network)
+        self._total = np.zeros(())
 
     def close(self) -> None:
         """As the protocol says."""

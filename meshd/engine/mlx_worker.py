@@ -23,7 +23,7 @@ from meshd.engine.failures import failure_of
 from meshd.engine.intake import open_turn
 from meshd.engine.line import Line, at_work, open_line
 from meshd.engine.mlx_head import PASS_TOKENS
-from meshd.engine.tool_calls import form_of
+from meshd.engine.tool_calls import takes_calls
 from meshd.engine.turn import Turn
 from protocol.errors import ProtocolError
 from protocol.jobs import Event, Failure, Job, Sampling
@@ -247,8 +247,7 @@ def _load(line: Line, path: Path, context: int, slots: int) -> Worker | None:
 
 def _capabilities(model: MlxModel) -> tuple[str, ...]:
     """What jobs this model can take. Tools need a template that offers them in a known form."""
-    template = model.template
-    tools = ("tools",) if template.takes_tools and form_of(template.source) else ()
+    tools = ("tools",) if takes_calls(model.template.source) else ()
     vectors = ("embedding",) if model.makes_vectors() else ()
     return ("chat", "completion", *vectors, *tools)
 

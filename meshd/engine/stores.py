@@ -32,7 +32,6 @@ HUB_FOLDER = re.compile(r"^models--(?P<org>[^-].*?)--(?P<name>.+)$")
 
 OLLAMA_MODEL = "application/vnd.ollama.image.model"
 OLLAMA_PROJECTOR = "application/vnd.ollama.image.projector"
-OLLAMA_TEMPLATE = "application/vnd.ollama.image.template"
 OLLAMA_OWN = "library"
 OLLAMA_LATEST = ":latest"
 
@@ -52,8 +51,6 @@ class Found:
     """Other names that its store has for it."""
     has_eyes: bool = False
     """A projector for pictures lies beside it."""
-    template: Path | None = None
-    """A chat template kept apart from the model file (Ollama)."""
     is_named: bool = field(default=False)
     """`stem` is already a name that people use, not the name of a file."""
 
@@ -115,7 +112,6 @@ def ollama_model(root: Path, manifest: PurePath, text: str) -> Found | None:
     model = layers.get(OLLAMA_MODEL)
     if name is None or model is None:
         return None
-    template = layers.get(OLLAMA_TEMPLATE)
     short = name.removesuffix(OLLAMA_LATEST)
     return Found(
         path=root / "blobs" / model,
@@ -123,7 +119,6 @@ def ollama_model(root: Path, manifest: PurePath, text: str) -> Found | None:
         stem=short,
         names=(name,) if short != name else (),
         has_eyes=OLLAMA_PROJECTOR in layers,
-        template=root / "blobs" / template if template else None,
         is_named=True,
     )
 

@@ -46,13 +46,19 @@ CHATML = b"chatml"
 FAULTS = ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError
 """What somebody's program may raise besides Jinja's own errors."""
 
+TEMPLATE_MAX_CHARS = 64 * 1024
+"""Of a template that is looked into for tools, which then takes half a second at most; the longest
+of real ones have 20,000."""
+
 
 class ChatError(ValueError):
-    """The conversation cannot be put to this model; the text says which message and why."""
+    """The conversation cannot be put to this model; the text says which message and why.
+    `elsewhere`: by this engine, that is; another might."""
 
-    def __init__(self, message: str, param: str = "messages") -> None:
+    def __init__(self, message: str, param: str = "messages", *, elsewhere: bool = False) -> None:
         super().__init__(message)
         self.param = param
+        self.elsewhere = elsewhere
 
 
 class ChatTemplate:
@@ -61,7 +67,7 @@ class ChatTemplate:
     def __init__(self, template: str | None, render: Render, tokens: Mapping[str, str]) -> None:
         """`tokens` are the texts of bos_token and eos_token, which templates may print."""
         self.source = template or ""
-        self.takes_tools = _reads_tools(self.source)
+        self.takes_tools = reads_tools(self.source)
         self.thoughts = thoughts_of(self.source)
         self._template = template
         self._render = render
@@ -154,14 +160,17 @@ def _environment() -> Any:
     return environment
 
 
-def _reads_tools(template: str) -> bool:
-    if "tools" not in template:
+def reads_tools(template: str) -> bool:
+    """Does a template look at the tools it is given? It is parsed only, and nothing of it computed:
+    the daemon asks this of every file that it finds."""
+    if "tools" not in template or len(template) > TEMPLATE_MAX_CHARS:
         return False
-    from jinja2 import TemplateError, meta
+    from jinja2 import TemplateError, nodes
 
     try:
-        return "tools" in meta.find_undeclared_variables(_environment().parse(template))
-    except TemplateError:
+        names = _environment().parse(template).find_all(nodes.Name)
+        return any(name.name == "tools" and name.ctx == "load" for name in names)
+    except (TemplateError, RecursionError):
         return False
 
 

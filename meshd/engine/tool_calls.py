@@ -29,6 +29,7 @@ from hashlib import blake2b
 from typing import Any
 
 from meshd.engine.assembly import overlap
+from meshd.engine.template import reads_tools
 from protocol.frozen import frozen
 from protocol.jobs import TextDelta, ToolCallDelta
 
@@ -74,6 +75,12 @@ def form_of(template: str) -> ToolForm | None:
         if form.opener in template:
             return form
     return LLAMA3 if "<|start_header_id|>" in template and '"parameters"' in template else None
+
+
+def takes_calls(template: str) -> bool:
+    """Can a model with this chat template be asked to call tools here? It is shown the tools, and
+    shows a form that is known."""
+    return form_of(template) is not None and reads_tools(template)
 
 
 @frozen

@@ -73,7 +73,8 @@ def prepare(job: Job, model: Tokenizer) -> Prompt | Failure:
         prompt = _prompt(job, model)
         prompt = replace(prompt, tokens=[*prompt.tokens, *prefix_of(job, model)])
     except ChatError as error:
-        return failure_of("bad_request", str(error), elsewhere=False, param=error.param)
+        code = "unsupported" if error.elsewhere else "bad_request"
+        return failure_of(code, str(error), elsewhere=error.elsewhere, param=error.param)
     length = len(prompt.tokens)
     if not length:
         return failure_of("bad_request", "the prompt is empty", elsewhere=False, param="prompt")
@@ -195,6 +196,7 @@ def _opening(job: Job, model: Tokenizer) -> str:
             "this model's chat template writes tool calls in a form that is not known here; leave "
             "out 'tools', or ask a Qwen, Hermes, Llama 3 or Mistral model",
             "tools",
+            elsewhere=True,
         )
     return form.opening if is_forced(job) and not begun_of(job) else ""
 

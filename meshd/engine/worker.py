@@ -23,7 +23,7 @@ from meshd.engine.failures import failure_of
 from meshd.engine.intake import open_turn
 from meshd.engine.line import Line, at_work, open_line
 from meshd.engine.scheduler import Placement, Row, Scheduler
-from meshd.engine.tool_calls import form_of
+from meshd.engine.tool_calls import takes_calls
 from meshd.engine.turn import Turn
 from protocol.errors import ProtocolError
 from protocol.jobs import Event, Failure, Job
@@ -107,6 +107,9 @@ class Worker:
             self._out.append((key, [refusal]))
 
     def _accept_turn(self, key: int, job: Job) -> Failure | None:
+        if not self._model.makes_text:
+            message = f"{job.model} makes vectors of texts, and nothing else; ask another model"
+            return failure_of("unsupported", message, elsewhere=True, param="model")
         now = time.monotonic()
         turn = open_turn(key, job, self._model, now)
         if isinstance(turn, Failure):
@@ -218,13 +221,14 @@ def main() -> None:
 
 
 def _load(line: Line, path: Path, slots: int, how: Mapping[str, int]) -> Worker | None:
+    from meshd.engine.embedding import EmbeddingError
     from meshd.engine.llamacpp import LlamaError, open_model
 
     began = time.monotonic()
     try:
         model = open_model(path, slots=slots, **how)
-        prompt_tps, generation_tps = _trial(model)
-    except (LlamaError, OSError, ImportError) as error:
+        prompt_tps, generation_tps = _trial(model) if model.makes_text else _text_trial(model)
+    except (LlamaError, EmbeddingError, OSError, ImportError) as error:
         line.send(frames.frame(frames.BROKEN, str(error)))
         return None
     prefill = next(
@@ -249,8 +253,9 @@ def _load(line: Line, path: Path, slots: int, how: Mapping[str, int]) -> Worker 
 
 def _capabilities(model: LlamaModel) -> tuple[str, ...]:
     """What jobs this model can take. Tools need a template that offers them in a known form."""
-    template = model.template
-    tools = ("tools",) if template.takes_tools and form_of(template.source) else ()
+    if not model.makes_text:
+        return ("embedding",)
+    tools = ("tools",) if takes_calls(model.template.source) else ()
     return ("chat", "completion", "embedding", *tools)
 
 
@@ -267,6 +272,19 @@ def _trial(model: LlamaModel) -> tuple[float, float]:
     done = time.monotonic()
     model.clear()
     return TRIAL_PROMPT_TOKENS / (read - began), TRIAL_ANSWER_TOKENS / (done - read)
+
+
+def _text_trial(model: LlamaModel) -> tuple[float, float]:
+    """The same of a model that makes vectors only: there is nothing to generate."""
+    length = min(TRIAL_PROMPT_TOKENS, model.context_length)
+    reader = model.text_reader(length)
+    reader.read([0])
+    reader.rewind()
+    began = time.monotonic()
+    reader.read([index % model.vocabulary_size for index in range(length)])
+    done = time.monotonic()
+    reader.close()
+    return length / (done - began), 0.0
 
 
 if __name__ == "__main__":

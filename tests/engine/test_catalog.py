@@ -6,16 +6,21 @@ import json
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from meshd.engine import catalog
 from meshd.engine.catalog import Stores, scan, usual_stores, walk
 from meshd.engine.heads import FILE_NAME, HeadCache
+from meshd.engine.llamacpp import render_chat
+from meshd.engine.template import ChatTemplate
+from meshd.engine.worker import _capabilities
 from tests.engine.modelfiles import write
+from tests.engine.test_worker import CODER, HERMES, LLAMA3, MISTRAL, UNKNOWN
 
 CHAT = {"tokenizer_chat_template": "{% for m in messages %}{{ m }}{% endfor %}"}
-TOOLS = {"tokenizer_chat_template": "{% if tools %}{{ tools }}{% endif %}"}
+TOOLS = {"tokenizer_chat_template": "{% if tools %}{{ tools }}{% endif %}<tool_call>"}
 
 
 def found(*folders: Path, **stores: tuple[Path, ...]):
@@ -86,27 +91,53 @@ def test_two_quantisations_are_two_models_and_the_common_one_has_the_plain_id(
 @pytest.mark.parametrize(
     ("said", "capabilities"),
     [
-        ({}, ("completion",)),
-        (CHAT, ("chat", "completion")),
-        (TOOLS, ("chat", "completion", "tools")),
+        ({}, ("chat", "completion", "embedding")),
+        (CHAT, ("chat", "completion", "embedding")),
+        (TOOLS, ("chat", "completion", "embedding", "tools")),
         ({"general_architecture": "nomic-bert"}, ("embedding",)),
+        ({"general_architecture": "eurobert"}, ("embedding",)),
         ({"llama_pooling_type": 1}, ("embedding",)),
     ],
 )
 def test_capabilities_are_what_the_file_says(
     tmp_path: Path, said: dict[str, object], capabilities: tuple[str, ...]
 ) -> None:
-    """A template makes it chat, tools in it make it call, a pooling makes it embed."""
+    """A template that shows tools makes it call, a pooling makes it embed and no more."""
     write(tmp_path / "m.gguf", **said)
     assert one(tmp_path).capabilities == capabilities
 
 
+@pytest.mark.parametrize(
+    ("template", "calls"),
+    [
+        (HERMES, True),
+        (MISTRAL, True),
+        (LLAMA3, True),
+        (UNKNOWN, False),
+        (CODER, False),
+        ("<tool_call>", False),
+        ("", False),
+    ],
+)
+def test_cold_and_warm_a_model_can_do_the_same(
+    tmp_path: Path, template: str, *, calls: bool
+) -> None:
+    """What the catalog reads in the file, and what the worker says once it is loaded."""
+    said = {"tokenizer_chat_template": template} if template else {}
+    write(tmp_path / "m.gguf", **said)
+    loaded = SimpleNamespace(makes_text=True, template=ChatTemplate(template, render_chat, {}))
+    warm = _capabilities(loaded)
+    assert one(tmp_path).capabilities == warm
+    assert ("tools" in warm) == calls
+
+
 def test_a_projector_beside_it_makes_a_model_see(tmp_path: Path) -> None:
-    """And is no model itself, whatever it is called."""
+    """And is no model itself, whatever it is called; nor is what only ranks texts."""
     write(tmp_path / "m.gguf", **CHAT)
     write(tmp_path / "mmproj-m.gguf", general_type="mmproj")
     write(tmp_path / "other.gguf", b"o", general_type="mmproj")
-    assert one(tmp_path).capabilities == ("chat", "completion", "vision")
+    write(tmp_path / "ranks.gguf", b"r", llama_pooling_type=4)
+    assert one(tmp_path).capabilities == ("chat", "completion", "embedding", "vision")
 
 
 def test_a_broken_file_is_left_out_and_said(
@@ -150,6 +181,21 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
     os.utime(file, ns=(stamp, stamp + 1))
     (fresh,) = scan(stores, HeadCache(state))
     assert (same.record.context_length, fresh.record.context_length) == (1024, 2048)
+
+
+def test_what_an_older_version_remembered_is_read_anew(tmp_path: Path) -> None:
+    """Format 1 took recurrent layers for layers with a cache, and told tools by a word."""
+    stores = Stores(gguf=(tmp_path / "m",))
+    file = write(tmp_path / "m/x.gguf", llama_context_length=1024)
+    scan(stores, HeadCache(tmp_path))
+    kept = json.loads((tmp_path / FILE_NAME).read_bytes())
+    kept["heads"][str(file)][3] = 99
+    contexts = []
+    for number in (kept["format"], 1):
+        (tmp_path / FILE_NAME).write_text(json.dumps(kept | {"format": number}))
+        (entry,) = scan(stores, HeadCache(tmp_path))
+        contexts.append(entry.record.context_length)
+    assert contexts == [99, 1024]
 
 
 @pytest.mark.parametrize("kept", [b"", b"{", b'{"format":99,"heads":{}}', b"[" * 5000])

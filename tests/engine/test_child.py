@@ -7,7 +7,18 @@ import signal
 import subprocess
 import sys
 
-from meshd.engine.child import wants_to_run
+import pytest
+
+from meshd.engine import frames
+from meshd.engine.child import WorkerProcess, wants_to_run
+
+
+@pytest.mark.asyncio
+async def test_an_assertion_that_fails_is_the_reason_that_is_kept():
+    """Not the last words of the debugger that ggml would run."""
+    process = WorkerProcess(lambda _frame: None, "tests.engine.aborting")
+    why = await process.run(frames.frame(frames.CANCEL, 0))
+    assert why == "it was killed by SIGABRT: odd.cpp:7: GGML_ASSERT(it is even) failed"
 
 
 def test_a_process_that_works_wants_to_run():

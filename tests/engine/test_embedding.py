@@ -20,9 +20,12 @@ LONG = "abc" * PIECE_TOKENS
 class Reader:
     """Sees 3 where a token is even and 4 where it is odd."""
 
+    piece_tokens = PIECE_TOKENS
+
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.pieces: list[int] = []
+        self.total = np.zeros(2)
         desk.open.append(self)
 
     def read(self, piece: Sequence[int]) -> NDArray[np.float64]:
@@ -30,10 +33,12 @@ class Reader:
             raise EmbeddingError("it is broken")
         self.pieces.append(len(piece))
         odd = sum(token % 2 for token in piece)
-        return np.array([3.0 * (len(piece) - odd), 4.0 * odd])
+        self.total = self.total + np.array([3.0 * (len(piece) - odd), 4.0 * odd])
+        return self.total
 
     def rewind(self) -> None:
         self.pieces.append(0)
+        self.total = np.zeros(2)
 
     def close(self) -> None:
         self.desk.open.remove(self)

@@ -139,6 +139,45 @@ def test_heads_that_differ_by_layer_are_summed(tmp_path):
     assert shape.kv_heads == 16
 
 
+SSM = {"conv_kernel": 4, "inner_size": 64, "state_size": 16, "group_count": 2}
+
+
+def recurrent(architecture: str, **said: int) -> dict[str, object]:
+    """The head of a hybrid model of eight layers, as Qwen3.5 writes it."""
+    said = {"block_count": 8, "embedding_length": 64, "attention.head_count_kv": 2} | said
+    said |= {f"ssm.{key}": value for key, value in SSM.items()}
+    own = {f"{architecture}_{key}": value for key, value in said.items()}
+    return {"general_architecture": architecture, **own}
+
+
+@pytest.mark.parametrize(
+    ("said", "kv_heads", "recurrent_layers"),
+    [
+        (recurrent("qwen35", full_attention_interval=4), 4, 6),
+        (recurrent("qwen35", full_attention_interval=2), 8, 4),
+        (recurrent("qwen3next"), 4, 6),
+        (recurrent("qwen35moe", block_count=9, nextn_predict_layers=1), 4, 6),
+        (recurrent("falcon-h1"), 16, 8),
+        (recurrent("granitehybrid", **{"attention.head_count_kv": [0, 2] * 4}), 8, 4),
+    ],
+)
+def test_only_layers_that_attend_have_a_cache_and_the_others_a_state(
+    tmp_path, said, kv_heads, recurrent_layers
+):
+    """As llama.cpp counts: for the first of these, 8192 tokens and one conversation it says
+    `KV buffer size = 4.00 MiB` with keys of 32, and `RS buffer size = 0.03 MiB`."""
+    shape = inspect(modelfiles.write(tmp_path / "m.gguf", **said)).shape
+    assert shape.kv_heads == kv_heads
+    assert shape.state_bytes == recurrent_layers * 4 * (3 * (64 + 2 * 2 * 16) + 16 * 64)
+
+
+def test_a_state_that_nobody_could_hold_is_a_number_all_the_same(tmp_path):
+    """A hostile head cannot make one that the cache of heads could not keep."""
+    said = {f"qwen35_{key}": 2**31 - 1 for key in ("block_count", "ssm.inner_size")}
+    said |= {"general_architecture": "qwen35", "qwen35_ssm.state_size": 2**31 - 1}
+    assert inspect(modelfiles.write(tmp_path / "m.gguf", **said)).shape.state_bytes == 2**40
+
+
 def test_the_template_behind_the_vocabulary_is_found(tmp_path):
     """However long the vocabulary: it is hopped over, a block at a time."""
     said = {

@@ -20,7 +20,7 @@ from tests.engine.mlx_folder import needs_mlx
 from tests.engine.modelfiles import write
 
 GB = 10**9
-TEMPLATE = {"tokenizer_chat_template": "{{ messages }}{{ tools }}"}
+TEMPLATE = {"tokenizer_chat_template": "{{ messages }}{{ tools }}<tool_call>"}
 
 
 def machine(gigabytes: float) -> Machine:
@@ -47,6 +47,27 @@ def test_what_is_reserved_follows_slots_and_context() -> None:
     assert (small.slots, small.is_wanted) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("own", "asked", "context"),
+    [(512, 0, 512), (512, 4096, 512), (8192, 0, 2048), (8192, 4096, 4096)],
+)
+def test_a_model_that_makes_vectors_only_reads_one_text_at_a_time(
+    tmp_path: Path, own: int, asked: int, context: int
+) -> None:
+    """In one pass, so a text is bounded where the owner says nothing; slots cost no memory."""
+    said = {"context_length": own, "block_count": 12, "embedding_length": 768}
+    said |= {"attention.head_count": 12, "feed_forward_length": 3072}
+    file = write(
+        tmp_path / "m.gguf",
+        general_architecture="nomic-bert",
+        **{f"nomic-bert_{key}": value for key, value in said.items()},
+    )
+    lodger = wanted(file, ctx=asked, slots=4)
+    assert (lodger.record.context_length, lodger.slots) == (context, 4)
+    assert lodger.need.kv_bytes == context * 2 * 12 * 768 * 2
+    assert lodger.need.prefill_bytes == context * (6 * 768 + 2 * 3072 + 2 * context) * 4
+
+
 def test_a_name_given_by_the_owner_is_the_id(tmp_path: Path) -> None:
     """The one made from the file is an alias then."""
     record = wanted(write(tmp_path / "Tiny-Q4_0.gguf", **TEMPLATE), model="mine").record
@@ -55,9 +76,11 @@ def test_a_name_given_by_the_owner_is_the_id(tmp_path: Path) -> None:
 
 
 def test_a_named_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
-    """A projector belongs to a model."""
+    """A projector belongs to a model, and a reranker makes nothing that can be asked for."""
     with pytest.raises(EngineError, match="a projector or an adapter"):
         wanted(write(tmp_path / "x.gguf", general_type="mmproj"))
+    with pytest.raises(EngineError, match="a reranker"):
+        wanted(write(tmp_path / "r.gguf", llama_pooling_type=4))
     with pytest.raises(EngineError, match="not found"):
         wanted(tmp_path / "absent.gguf")
 
@@ -67,7 +90,7 @@ def test_found_models_are_told_with_what_the_worker_can_do(tmp_path: Path) -> No
     write(tmp_path / "m.gguf", **TEMPLATE)
     write(tmp_path / "mmproj-m.gguf", general_type="mmproj")
     (lodger,) = found_lodgers(Stores(gguf=(tmp_path,)), machine(8), None)
-    assert lodger.record.capabilities == ("chat", "completion", "tools")
+    assert lodger.record.capabilities == ("chat", "completion", "embedding", "tools")
     assert not lodger.is_wanted
 
 

@@ -85,7 +85,7 @@ async def test_its_vectors_are_those_of_llamacpp():
     """The same weights and the same mean: one mesh may embed with either. Long texts too."""
     folder = await asyncio.to_thread(mlx_folder)
     options = WorkerOptions(context=512, slots=1, model_id="m")
-    texts = ("A cat sat on the mat.", "word " * 300)
+    texts = ("A cat sat on the mat.", "word " * 280 + "Interest rates rose again. " * 20)
     made = []
     for engine in (MlxEngine(folder, options), LlamaEngine(bundled_gguf(), options)):
         try:

@@ -105,12 +105,11 @@ def test_ollama_names_a_model_by_its_manifests_path(path: str, name: str | None)
 
 
 def test_a_manifest_leads_to_the_blob() -> None:
-    """Weights and template, under the name that people use."""
+    """To the weights, under the name that people use."""
     found = ollama_model(Path("/o"), TAG, MANIFEST)
     assert found is not None
     assert found.path == Path(f"/o/blobs/sha256-{HEX}")
     assert (found.stem, found.is_named, found.has_eyes) == ("llama3.2:1b", True, False)
-    assert found.template is not None
 
 
 def test_the_latest_tag_may_be_left_out() -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.engine.template import CHATML, ChatError, ChatTemplate, program_of
+from meshd.engine.template import (
+    CHATML,
+    TEMPLATE_MAX_CHARS,
+    ChatError,
+    ChatTemplate,
+    program_of,
+)
 
 JINJA = (
     "{{ bos_token }}{% for message in messages %}"
@@ -136,10 +142,21 @@ def test_earlier_calls_come_back_as_objects(arguments, shown):
 
 
 @pytest.mark.parametrize(
-    ("template", "takes"), [(TOOLED, True), (JINJA, False), ("{{ tools", False), (None, False)]
+    ("template", "takes"),
+    [
+        (TOOLED, True),
+        (JINJA, False),
+        ("{% set tools = 1 %}", False),
+        ("{{ tools", False),
+        (None, False),
+        ("{{ " + "(" * 5_000 + "tools" + ")" * 5_000 + " }}", False),
+        ("{{ tools }}" + " " * TEMPLATE_MAX_CHARS, False),
+        ("{{ 'a' * 10 ** 14 ~ tools }}", True),
+    ],
 )
 def test_a_template_takes_tools_when_it_reads_them(template, takes):
-    """Its words alone do not count, nor does a broken one."""
+    """Its words alone do not count, nor does a broken one; and the daemon, which asks this of every
+    file, computes nothing for it."""
     assert ChatTemplate(template, knows_all, {}).takes_tools == takes
 
 

@@ -55,6 +55,7 @@ LLAMA3 = "{# <|start_header_id|> #}" + HERMES.replace(
     "<tool_call>{...}</tool_call>", '{"name": n, "parameters": p}'
 )
 UNKNOWN = HERMES.replace("<tool_call>{...}</tool_call>", "CALL n")
+CODER = HERMES.replace("{...}", "<function=n>")
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,6 @@ def test_a_model_with_tools_may_answer_with_text(speaking):
     ("template", "changes", "param", "why"),
     [
         (None, {"tools": [CLOCK]}, "tools", "no place for tools"),
-        (UNKNOWN, {"tools": [CLOCK]}, "tools", "not known here"),
         (HERMES, {"tools": ["clock"]}, "tools", "function with a name"),
         (
             HERMES,
@@ -209,6 +209,14 @@ def test_what_cannot_be_asked_is_refused_with_words(speaking, template, changes,
     (failure,) = speaking(template).run(replace(CHAT, **changes))
     assert (failure.code, failure.param, failure.elsewhere) == ("bad_request", param, False)
     assert why in failure.message
+
+
+@pytest.mark.parametrize("template", [UNKNOWN, CODER])
+def test_a_form_of_calls_that_is_not_known_here_may_be_known_elsewhere(speaking, template):
+    """A peer's own server may read it."""
+    (failure,) = speaking(template).run(replace(CHAT, tools=[CLOCK]))
+    assert (failure.code, failure.param, failure.elsewhere) == ("unsupported", "tools", True)
+    assert "not known here" in failure.message
 
 
 def test_each_token_comes_with_its_logprobs(bench):

@@ -6,15 +6,15 @@ beforehand, from the head of the file, and is an upper bound:
 
     weights   the size of the file: every page is touched by the first token
     KV cache  tokens x KV heads of all layers x (key + value length) x 2 bytes, for all slots at
-              once: each slot owns its whole context, so that no long conversation takes another's
+              once: each slot owns its whole context, so that no long conversation takes another's;
+              and what recurrent layers remember of each conversation, however long it is
     prefill   what one pass computes with: a pass's tokens x (the widest layer's intermediates +
               two masks over one context) x 4 bytes, and the logits of each slot; attention scores
               are never all there at once (flash attention, llama.cpp's default)
     runtime   the worker process itself: interpreter, libraries, tokenizer tables
 
 Layers with a sliding window count with their full context, because llama.cpp allocates it so
-(`swa_full`). State-space layers have no KV heads; their state is a few megabytes and is covered by
-RUNTIME_BYTES. A file that does not say its shape is taken at its size and a half.
+(`swa_full`). A file that does not say its shape is taken at its size and a half.
 
 What of this lies on a graphics card with memory of its own, `offload` says.
 """
@@ -67,6 +67,8 @@ class ModelShape:
     value_length: int = 0
     feed_forward: int = 0
     vocabulary: int = 0
+    state_bytes: int = 0
+    """What recurrent layers remember of one conversation."""
 
     @property
     def is_known(self) -> bool:
@@ -77,6 +79,10 @@ class ModelShape:
     def kv_bytes_per_token(self) -> int:
         """Of the cache, for one token of one conversation."""
         return self.kv_heads * (self.key_length + self.value_length) * KV_BYTES
+
+    def cache_bytes(self, context: int, slots: int) -> int:
+        """Of `slots` conversations with room for `context` tokens each."""
+        return slots * (context * self.kv_bytes_per_token + self.state_bytes)
 
 
 UNKNOWN_SHAPE = ModelShape()
@@ -121,7 +127,7 @@ def footprint(
         return Footprint(size_bytes, 0, round(size_bytes * UNKNOWN_RATIO))
     per_token = INTERMEDIATES * shape.width + 2 * shape.feed_forward + MASKS * context
     prefill = (pass_tokens * per_token + slots * shape.vocabulary) * COMPUTE_BYTES
-    kv = context * slots * shape.kv_bytes_per_token
+    kv = shape.cache_bytes(context, slots)
     return Footprint(size_bytes, kv + min(kv, kept_max_bytes), prefill)
 
 
@@ -133,7 +139,7 @@ def choose_context(own: int, shape: ModelShape, slots: int, memory_bytes: int) -
     share = memory_bytes * CONTEXT_SHARE_RATIO
     for step in CONTEXT_STEPS:
         context = min(step, longest)
-        if context * slots * shape.kv_bytes_per_token <= share:
+        if shape.cache_bytes(context, slots) <= share:
             return context
     return min(CONTEXT_STEPS[-1], longest)
 

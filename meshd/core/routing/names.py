@@ -3,7 +3,8 @@
 **Words.** `auto`, the tiers and the personas name no model; they ask for one by what it can do and
 how large it is, until the mesh judges by quality. The choice is the same on every node that knows
 the same models, and never between what a request needs and what is left: a picture asks only for
-models that see. Weights stand for ability: among models of today, twice the size is seldom worse.
+models that see. Vectors are asked of models that make nothing else, where there are any. Weights
+stand for ability: among models of today, twice the size is seldom worse.
 
     auto                  the largest that is warm somewhere, else the largest
     fast, micro-logic     the smallest (also: basic)
@@ -86,6 +87,8 @@ WORDS: Mapping[str, Pick] = {
 ALSO_NEEDED: Mapping[str, frozenset[str]] = {"media-lab": frozenset({"vision"})}
 """What a word asks for beyond the request."""
 
+VECTORS = frozenset({"embedding"})
+
 
 def choose(word: str, models: Iterable[Known], needed: frozenset[str]) -> str | None:
     """The model that a reserved word stands for, for a request that needs these capabilities.
@@ -99,6 +102,8 @@ def choose(word: str, models: Iterable[Known], needed: frozenset[str]) -> str | 
     if wanted is not None:
         able = [model for model in able if wanted <= model.capabilities] or able
     able = [model for model in able if not model.emulated] or able or everything
+    if needed == VECTORS:
+        able = [model for model in able if model.capabilities == VECTORS] or able
     return WORDS[word](able).model_id if able else None
 
 

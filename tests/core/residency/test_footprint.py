@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from meshd.core.residency.footprint import (
@@ -27,6 +29,15 @@ def test_every_slot_owns_its_whole_context() -> None:
     """No long conversation takes another's room."""
     one, four = (footprint(GB, LLAMA_8B, 4096, slots) for slots in (1, 4))
     assert four.kv_bytes == 4 * one.kv_bytes
+
+
+def test_what_recurrent_layers_remember_is_counted_once_for_each_conversation() -> None:
+    """However long it is; and a context is chosen with it in mind."""
+    hybrid = replace(LLAMA_8B, state_bytes=GB)
+    for context in (4096, 8192):
+        plain, whole = (footprint(GB, shape, context, 4) for shape in (LLAMA_8B, hybrid))
+        assert whole.kv_bytes == plain.kv_bytes + 4 * GB
+    assert choose_context(131_072, hybrid, 4, 48 * GB) == 8_192
 
 
 def test_conversations_that_are_kept_take_room_beside_those_that_run() -> None:

@@ -39,6 +39,17 @@ def test_a_word_never_chooses_what_cannot_do_it(word):
     assert choose(word, HOUSE, frozenset({"embedding"})) == "embeds"
 
 
+@pytest.mark.parametrize("word", WORDS)
+def test_vectors_are_asked_of_models_that_make_nothing_else(word):
+    """However large those are that can talk as well; where there are only such, of them, and sooner
+    than of an emulated one."""
+    talks = Known("talks", capabilities=CHAT | EMBEDS.capabilities, size_bytes=9_000, warm=True)
+    small = Known("small", capabilities=CHAT | EMBEDS.capabilities, size_bytes=10)
+    sham = Known("sham", capabilities=EMBEDS.capabilities, emulated=True)
+    assert choose(word, (talks, EMBEDS, sham, small), EMBEDS.capabilities) == "embeds"
+    assert choose(word, (talks, sham), EMBEDS.capabilities) == "talks"
+
+
 def test_auto_takes_the_largest_where_none_is_warm():
     """Somebody has to be loaded."""
     assert choose("auto", (LARGE, MIDDLE), CHAT) == "large"
