@@ -101,7 +101,8 @@ class Chunk(msgspec.Struct, gc=False):
     """A chunk of a stream, or a whole plain answer: what we read of either."""
 
     choices: list[Choice] | None = None
-    usage: _Usage | None = None
+    usage: Any = None
+    """Looked into at the end, and not too strictly: nobody's answer is worth less for its count."""
     error: Any = None
 
 
@@ -162,14 +163,20 @@ class Translation:
     """One answer, payload by payload. `is_whole` is true once the upstream said why it ended,
     `has_failed` once the last event was a Failure."""
 
-    __slots__ = ("_made_bytes", "_reason", "_stop", "_usage", "has_failed", "is_whole")
+    __slots__ = (
+        "_calls", "_made_bytes", "_next_call", "_reason", "_stop", "_usage", "has_failed",
+        "is_whole",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.is_whole = False
         self.has_failed = False
         self._reason = "stop"
         self._stop = ""
-        self._usage: _Usage | None = None
+        self._usage: Any = None
+        self._calls: dict[int, tuple[str, int]] = {}
+        """By the number that the server gives a call: its id, and the number it has here."""
+        self._next_call = 0
         self._made_bytes = 0
 
     def read(self, payload: bytes, events: list[Event]) -> None:
@@ -202,7 +209,7 @@ class Translation:
     def finish(self, job: Job, prompt_s: float, generation_s: float, poured: int = 0) -> Finish:
         """The account. Times are as seen from here, in seconds; `poured` are characters of the
         answer that were not read here."""
-        usage = self._usage or _Usage()
+        usage = _usage_of(self._usage)
         prompt, made = usage.prompt_tokens, usage.completion_tokens
         counted = _is_count(prompt) and _is_count(made)
         if not counted:
@@ -234,14 +241,25 @@ class Translation:
     def _call(self, calls: Sequence[_ToolCall], events: list[Event]) -> None:
         for place, call in enumerate(calls):
             function = call.function or _Function()
+            call_id = (call.id or "")[:CALL_ID_MAX_CHARS]
             events.append(
                 ToolCallDelta(
-                    index=place if call.index is None else max(0, call.index),
-                    call_id=(call.id or "")[:CALL_ID_MAX_CHARS],
+                    index=self._number(place if call.index is None else call.index, call_id),
+                    call_id=call_id,
                     name=(function.name or "")[:CALL_ID_MAX_CHARS],
                     arguments=function.arguments or "",
                 )
             )
+
+    def _number(self, given: int, call_id: str) -> int:
+        """A call's own number. Some servers give all calls one number, or none: there another id
+        begins another call."""
+        known_id, number = self._calls.get(given, ("", -1))
+        if number < 0 or (call_id and known_id and call_id != known_id):
+            number = max(given, self._next_call)
+            self._next_call = number + 1
+        self._calls[given] = call_id or known_id, number
+        return number
 
     def _end(self, reason: str, events: list[Event]) -> None:
         if reason in FAILED_REASONS:
@@ -349,6 +367,14 @@ def _error_words(error: Any) -> tuple[str, str]:
 
 def _is_context(message: str, word: str) -> bool:
     return "context_length_exceeded" in word or "exceed_context_size" in word
+
+
+def _usage_of(told: Any) -> _Usage:
+    """What a server counted; also where it wrote its numbers as texts or as fractions."""
+    try:
+        return msgspec.convert(told or {}, _Usage, strict=False)
+    except msgspec.ValidationError:
+        return _Usage()
 
 
 def _is_count(tokens: int | None) -> bool:

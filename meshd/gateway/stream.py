@@ -110,7 +110,9 @@ class Answering:
         offer = attempt.candidate.offer
         self.attempt, self._lost = attempt, False
         note = request.seam_note(attempt) if self._seams else ""
-        if self._collected is None and not self._seams:
+        if self._collected is not None:
+            request.story.queued(0, 0.0)
+        elif not self._seams:
             request.story.first_byte(request.means.clock())
         request.answered_by(attempt)
         attempt.on_doubt = self._on_doubt

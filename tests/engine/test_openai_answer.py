@@ -113,6 +113,35 @@ def test_a_completion_stream_speaks_in_text():
     assert events[-1].reason == "length"
 
 
+@pytest.mark.parametrize("index", [{}, {"index": 0}])
+def test_calls_that_share_a_number_are_told_apart_by_their_ids(index):
+    """Some servers give none, or all the same: two calls would melt into one."""
+    first, second = ({**index, "id": f"c{n}", "function": {"name": f"f{n}"}} for n in (1, 2))
+    more = {**index, "function": {"arguments": "{}"}}
+    deltas = [delta(tool_calls=[call]) for call in (first, more, second, more)]
+    *calls, _ = stream(sse(*deltas, delta("tool_calls")) + DONE)
+    assert [(call.index, call.call_id, call.arguments) for call in calls] == [
+        (0, "c1", ""), (0, "", "{}"), (1, "c2", ""), (1, "", "{}"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": "9", "completion_tokens": 2.0}, True),
+        ({"prompt_tokens": [], "completion_tokens": {}}, False),
+        ("none", False),
+        ([1], False),
+    ],
+)
+def test_an_odd_count_does_not_break_an_answer(usage, counted):
+    """It comes when all has been said."""
+    text, finish = stream(sse(delta(content="a"), delta("stop"), {"usage": usage}) + DONE)
+    assert (text, finish.reason, finish.counted) == (TextDelta("a"), "stop", counted)
+    if counted:
+        assert (finish.prompt_tokens, finish.completion_tokens) == (9, 2)
+
+
 @pytest.mark.parametrize(
     "usage",
     [

@@ -1,10 +1,12 @@
 """An answer that is not streamed: nothing of it has left before all of it is here."""
 
+import asyncio
+
 import pytest
 
 from meshd.core.ports import RequestFailed
 from meshd.gateway import mesh
-from protocol.jobs import Failure, Finish, ToolCallDelta
+from protocol.jobs import Failure, Finish, Queued, TextDelta, ToolCallDelta
 from tests.core.routing.fleet import chat
 from tests.gateway.household import (
     BROKEN,
@@ -102,3 +104,16 @@ async def test_an_answer_without_end_is_refused(monkeypatch):
         await house.read(chat(max_tokens=None))
     assert "no end" in refused.value.failure.message
     assert house.is_tidy
+
+
+async def test_an_answer_that_has_begun_waits_no_longer():
+    """Although its client has not seen a word of it."""
+    house = Household(node1=[Queued(2, 1.0), 0.05, TextDelta("a"), 0.05, *WORDS])
+    reading = asyncio.create_task(house.read(chat()))
+    states = []
+    while not reading.done():
+        for each in house.history.recent_body(0.0)["requests"]:
+            if each["state"] not in states[-1:]:
+                states.append(each["state"])
+        await asyncio.sleep(0.005)
+    assert [state for state in states if state != "done"][-2:] == ["queued", "running"]
