@@ -10,10 +10,13 @@ Only what has left for the client counts. Text that an engine still held back, b
 have become a stop sequence or half a character, is made again by the next one; so a stop sequence
 that straddles the seam is found there, whole.
 
+No engine can be handed a thought and told to go on with it. What was said after one is handed on by
+its text, and the next node says the rest without having thought; where nothing was said yet, it
+begins anew, and the client reads a second thought.
+
 What cannot be gone on with: a tool call of which a fragment is out (its arguments are one JSON text
-in the making, and their rest is not ours to guess), thinking (no engine can be handed a thought and
-told to go on), vectors and foreign bodies; and an answer that grew beyond SAID_MAX_BYTES, because
-what is kept here is kept for every stream.
+in the making, and their rest is not ours to guess), vectors and foreign bodies; and an answer that
+grew beyond SAID_MAX_BYTES, because what is kept here is kept for every stream.
 
 The hot path only appends batches; every FOLD_BATCHES of them are folded into text and ids.
 """
@@ -41,7 +44,6 @@ BYTES_PER_ID = 4
 
 OBSTACLES: dict[type[object], str] = {
     ToolCallDelta: "it broke off inside a tool call",
-    ReasoningDelta: "it broke off after thinking, which cannot be handed on",
 }
 OBSTACLE = "it is not text"
 TOO_LONG = "it has grown too long to be handed on"
@@ -50,27 +52,35 @@ TOO_LONG = "it has grown too long to be handed on"
 class Said:
     """What one client has been given of one answer."""
 
-    __slots__ = ("_carried", "_exact", "_ids", "_obstacle", "_size", "_text", "batches", "tokens")
+    __slots__ = (
+        "_before", "_carried", "_exact", "_ids", "_obstacle", "_size", "_text", "_thoughts",
+        "batches", "tokens",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         """What has not been folded yet; the hot path appends here and calls `fold` when it is
         longer than FOLD_BATCHES."""
         self.tokens = 0
-        """Tokens in what was folded; text without ids counts as one token a delta."""
+        """Tokens in what was folded; what has no ids counts as one token a delta."""
         self._text: list[str] = []
         self._ids = array("I")
         self._exact = True
         self._obstacle = ""
         self._size = 0
+        self._thoughts = 0
+        """Those of them that are thoughts."""
         self._carried = 0
+        """Those that the next node was handed."""
+        self._before = 0
+        """Those that were said before it."""
 
     def fold(self) -> None:
         """Take in the batches that wait."""
         if not self.batches:
             return
         texts: list[str] = []
-        loose = 0
+        loose = thoughts = 0
         extend, add = self._ids.extend, texts.append
         before = len(self._ids)
         for batch in self.batches:
@@ -81,12 +91,15 @@ class Said:
                         extend(event.token_ids)
                     elif event.text:
                         loose += 1
+                elif type(event) is ReasoningDelta:
+                    thoughts += 1
                 elif type(event) not in SILENT:
                     self._obstacle = self._obstacle or OBSTACLES.get(type(event), OBSTACLE)
         self.batches.clear()
         more = len(self._ids) - before
-        self._exact = self._exact and not loose
-        self.tokens += more + loose
+        self._exact = self._exact and not loose + thoughts
+        self._thoughts += thoughts
+        self.tokens += more + loose + thoughts
         self._text.append("".join(texts))
         self._size += len(self._text[-1]) + BYTES_PER_ID * more
         if self._size > SAID_MAX_BYTES and not self._obstacle:
@@ -112,16 +125,30 @@ class Said:
         self.fold()
         return self._exact and not self._obstacle
 
+    @property
+    def is_only_thought(self) -> bool:
+        """The answer has begun, but nothing of it was said."""
+        self.fold()
+        return 0 < self.tokens == self._thoughts and not self._obstacle
+
+    @property
+    def handed_on(self) -> int:
+        """Tokens of what the next node is given."""
+        self.fold()
+        return self.tokens - self._thoughts
+
     def is_complete(self, job: Job) -> bool:
         """Only the word that ends it is missing: it is as long as it was allowed to be."""
         self.fold()
         return job.max_tokens is not None and 0 < job.max_tokens <= self.tokens
 
     def resumed(self, job: Job, *, exact: bool) -> Job:
-        """The job of going on, by ids or by text."""
+        """The job of going on, by ids or by text, or of beginning anew."""
         self.fold()
         assert not self._obstacle
-        self._carried = self.tokens
+        self._before, self._carried = self.tokens, self.handed_on
+        if not self._carried:
+            return job
         left = None if job.max_tokens is None else max(1, job.max_tokens - self.tokens)
         if exact:
             return replace(job, prefix_tokens=tuple(self._ids), max_tokens=left)
@@ -130,14 +157,13 @@ class Said:
     def settled(self, finish: Finish) -> Finish:
         """The account of the whole answer, from that of its last part: what was carried over is
         prompt to the node that went on, and answer to the client."""
-        carried = self._carried
-        if not carried:
+        if not self._before:
             return finish
-        prompt = max(0, finish.prompt_tokens - carried)
+        prompt = max(0, finish.prompt_tokens - self._carried)
         return replace(
             finish,
             prompt_tokens=prompt,
-            completion_tokens=finish.completion_tokens + carried,
+            completion_tokens=finish.completion_tokens + self._before,
             cached_tokens=min(finish.cached_tokens, prompt),
             counted=finish.counted and self._exact,
         )

@@ -145,7 +145,7 @@ class Request:
     def carried_on(self, attempt: Attempt, failure: Failure) -> None:
         """Somebody is to go on where `attempt` failed: what was said is a part of the prompt."""
         self.failed(attempt, failure)
-        asked, tokens = self._asked, self.said.tokens
+        asked, tokens = self._asked, self.said.handed_on
         self.demand = replace(
             asked,
             prompt_tokens=asked.prompt_tokens + tokens,
@@ -154,6 +154,8 @@ class Request:
 
     def seam_note(self, attempt: Attempt) -> str:
         """What a client may read of a seam."""
+        if self.said.is_only_thought:
+            return f"begun anew on {attempt.name}"
         exact = self.keeps_weights(attempt.candidate)
         return f"continued on {attempt.name}" + ("" if exact else " from its text")
 

@@ -167,7 +167,10 @@ class Answering:
         """Why nobody can go on from here; empty when somebody may."""
         if self._seams >= SEAMS_MAX and self._collected is None:
             return f"it has broken off {self._seams + 1} times"
-        return self._request.said.obstacle
+        said = self._request.said
+        if self._collected is not None and said.is_only_thought:
+            return "it had only thought"  # its thought is not read twice where it has not left
+        return said.obstacle
 
     # Silence
 

@@ -64,9 +64,10 @@ def test_a_stream_becomes_text_and_one_finish():
 
 
 def test_the_logprobs_of_a_text_completion_become_those_of_a_chat():
-    """Four lists, of which servers leave out the last two; what cannot be read is left out."""
-    lists = {"tokens": ["a", "é"], "token_logprobs": [-1, -0.5], "text_offset": [0, 1]}
-    tops = [{"a": -1, "b": -2.0}, None]
+    """Four lists, of which servers leave out the last two; what cannot be read is left out, and a
+    prompt's first token has none."""
+    lists = {"tokens": ["x", "a", "é"], "token_logprobs": [None, -1, -0.5], "text_offset": [0]}
+    tops = [None, {"a": -1, "b": -2.0}, None]
     texts = [
         {"choices": [{"text": "aé", "logprobs": logprobs}]}
         for logprobs in (lists, {**lists, "top_logprobs": tops}, {"tokens": "a"}, None)

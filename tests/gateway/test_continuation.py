@@ -79,7 +79,6 @@ def test_what_is_no_part_of_the_answer_is_not_handed_on():
     ("event", "why"),
     [
         (ToolCallDelta(0, "c", "f", "{"), "tool call"),
-        (ReasoningDelta("hm"), "thinking"),
         (Vector(0, b""), "not text"),
         (RawPart(b"x"), "not text"),
     ],
@@ -89,6 +88,33 @@ def test_what_cannot_be_handed_on_is_an_obstacle(event, why):
     assert why in said_of(WITH_IDS, [event]).obstacle
     assert why in said_of([event], WITH_IDS).obstacle
     assert not said_of([event]).exact
+
+
+def test_after_a_thought_the_answer_is_handed_on_as_text():
+    """Its ids would be those of an answer without the thought; both count as said."""
+    said = said_of([ReasoningDelta("h"), ReasoningDelta("m")], WITH_IDS)
+    assert (said.obstacle, said.exact, said.is_only_thought, said.handed_on) == (
+        "",
+        False,
+        False,
+        3,
+    )
+    job = said.resumed(chat(max_tokens=20), exact=False)
+    assert (job.prefix_tokens, job.prefix_text, job.max_tokens) == (None, "Paris ", 15)
+    last = Finish("stop", prompt_tokens=13, completion_tokens=4)
+    settled = said.settled(last)
+    assert (settled.prompt_tokens, settled.completion_tokens, settled.counted) == (10, 9, False)
+
+
+def test_of_a_thought_alone_nothing_is_handed_on():
+    """Another node begins anew, and may say as much as was asked for."""
+    said = said_of([ReasoningDelta("hm")])
+    assert (said.begun, said.obstacle, said.is_only_thought, said.handed_on) == (True, "", True, 0)
+    job = chat(max_tokens=20)
+    assert said.resumed(job, exact=False) == job
+    settled = said.settled(Finish("stop", prompt_tokens=10, completion_tokens=4))
+    assert (settled.prompt_tokens, settled.completion_tokens) == (10, 5)
+    assert not said_of().is_only_thought
 
 
 def test_memory_is_bounded(monkeypatch):

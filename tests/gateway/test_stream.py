@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from meshd.core.ports import Note
 from meshd.core.routing import deadlines
 from meshd.gateway import stream
 from meshd.gateway.attempt import Attempt
@@ -166,17 +167,41 @@ async def test_a_node_that_is_gone_is_not_asked_again():
     [
         ([CALL], "tool call"),
         ([TextDelta("a", (1,)), CALL], "tool call"),
-        ([ReasoningDelta("hm")], "think"),
+        ([ReasoningDelta("hm"), CALL], "tool call"),
     ],
 )
 async def test_what_cannot_be_handed_on_ends_with_one_failure(said, why):
-    """Half a call and a thought are nobody else's to finish."""
+    """Half a call is nobody else's to finish."""
     house = Household(node1=[*said, GONE], node2=WORDS)
     _, events = await house.read(LONG)
     assert events[:-1] == said
     assert why in events[-1].message
     assert house.asked == ["node1"]
     assert house.is_tidy
+
+
+@pytest.mark.parametrize(
+    ("said", "prefix", "note"),
+    [
+        ([ReasoningDelta("hm")], "", "begun anew on node2"),
+        ([ReasoningDelta("hm"), TextDelta("Par", (1,))], "Par", "continued on node2 from its text"),
+    ],
+)
+async def test_a_stream_that_had_thought_goes_on_elsewhere(said, prefix, note):
+    """From the text that was said, or from the beginning; the client is told which."""
+    house = Household(node1=[*said, GONE], node2=WORDS)
+    _, events = await house.read(LONG)
+    assert [*said, Note(note)] == events[: len(said) + 1]
+    assert events[len(said) + 1 : -1] == WORDS[:-1]
+    assert (house.jobs[1].prefix_text, house.jobs[1].prefix_tokens) == (prefix, None)
+    assert house.is_tidy
+
+
+async def test_a_whole_answer_thinks_only_once():
+    """Nothing of the first thought has left."""
+    house = Household(node1=[ReasoningDelta("hm"), GONE], node2=[ReasoningDelta("aha"), *WORDS])
+    _, events = await house.read(replace(LONG, stream=False))
+    assert events == [ReasoningDelta("aha"), *WORDS]
 
 
 async def test_what_no_node_could_do_better_is_passed_on():
