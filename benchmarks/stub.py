@@ -53,7 +53,7 @@ def stream_answer(*, with_usage: bool) -> bytes:
         return b"data: " + packed({**base, "choices": [choice]}) + b"\n\n"
 
     events = [event({"role": "assistant", "content": ""}, None)]
-    events += [event({"content": f"{WORD} "}, None)] * CHUNKS
+    events += [event({"content": f"{WORD}{number} "}, None) for number in range(CHUNKS)]
     events.append(event({}, "stop"))
     if with_usage:
         events.append(b"data: " + packed({**base, "choices": [], "usage": USAGE}) + b"\n\n")

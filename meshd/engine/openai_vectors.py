@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from meshd.engine.failures import failure_of
-from meshd.engine.openai_wire import failure_of_error
+from meshd.engine.openai_failures import failure_of_error
 from protocol import limits
 from protocol.jobs import Event, Finish, Job, Vector
 

@@ -20,19 +20,16 @@ from typing import Any
 import msgspec
 
 from meshd.engine.failures import failure_of
+from meshd.engine.openai_failures import failure_of_error
 from protocol.jobs import (
     FINISH_REASONS,
     Event,
-    Failure,
     Finish,
     Job,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
 )
-
-MESSAGE_MAX_CHARS = 1_000
-"""Of an upstream's own words, in the message that we pass on."""
 
 CALL_ID_MAX_CHARS = 256
 """Tool call ids and names longer than this are nobody's."""
@@ -295,78 +292,6 @@ def _entries(logprobs: Any) -> list[dict[str, Any]] | None:
 
 def _entry(token: str, logprob: float) -> dict[str, Any]:
     return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
-
-
-def failure_of_error(error: Any) -> Failure:
-    """An `error` object in the middle of an answer, or of an answer with status 200."""
-    message, code = _error_words(error)
-    if _is_context(message, code):
-        return failure_of("context_length_exceeded", message, elsewhere=False, param="messages")
-    return failure_of("engine_failed", f"the upstream server failed: {message}", elsewhere=True)
-
-
-def failure_of_status(status: int, body: bytes, retry_after: str) -> Failure:
-    """An HTTP error of the upstream, in our words and with its own message."""
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        decoded = body.decode("utf-8", "replace").strip() or f"HTTP status {status}"
-    error = decoded.get("error", decoded) if isinstance(decoded, dict) else decoded
-    message, word = _error_words(error)
-    param = error.get("param") if isinstance(error, dict) else None
-    if _is_context(message, word):
-        return failure_of("context_length_exceeded", message, elsewhere=False, param="messages")
-    code, elsewhere = STATUS_CODES.get(
-        status, ("bad_request", False) if 400 <= status < 500 else ("engine_failed", True)
-    )
-    said = message if code == "bad_request" else f"the upstream server says: {message}"
-    return failure_of(
-        code,
-        said,
-        elsewhere=elsewhere,
-        retry_after_s=_seconds(retry_after) if code == "overloaded" else 0.0,
-        param=param[:CALL_ID_MAX_CHARS] if isinstance(param, str) else "",
-    )
-
-
-STATUS_CODES: Mapping[int, tuple[str, bool]] = {
-    401: ("unauthorized", True),
-    403: ("unauthorized", True),
-    404: ("model_not_found", True),
-    408: ("timeout", True),
-    429: ("overloaded", True),
-    501: ("unsupported", True),
-    503: ("overloaded", True),
-    504: ("timeout", True),
-    507: ("insufficient_memory", True),
-}
-"""Our code, and whether another node may do better. Else 4xx are bad requests."""
-
-RETRY_AFTER_DEFAULT_S = 1.0
-RETRY_AFTER_MAX_S = 3_600.0
-
-
-def _seconds(text: str) -> float:
-    try:
-        return min(max(float(text), 0.0), RETRY_AFTER_MAX_S)
-    except ValueError:
-        return RETRY_AFTER_DEFAULT_S
-
-
-def _error_words(error: Any) -> tuple[str, str]:
-    """The message, and the code or type beside it."""
-    try:
-        if isinstance(error, Mapping):
-            message = error.get("message") or error.get("detail") or str(error)
-            words = [error.get("code"), error.get("type")]
-            return str(message)[:MESSAGE_MAX_CHARS], " ".join(str(word) for word in words if word)
-        return str(error)[:MESSAGE_MAX_CHARS], ""
-    except RecursionError:
-        return "its error is nested too deep to be shown", ""
-
-
-def _is_context(message: str, word: str) -> bool:
-    return "context_length_exceeded" in word or "exceed_context_size" in word
 
 
 def _usage_of(told: Any) -> _Usage:

@@ -36,13 +36,9 @@ from meshd.engine.http1 import HttpError
 from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
 from meshd.engine.listing import Listed, read_listing, unlisted
 from meshd.engine.openai_answer import AnswerStream, PlainAnswer
+from meshd.engine.openai_failures import STATUS_CODES, failure_of_status
 from meshd.engine.openai_vectors import VectorAnswer, vectors_body
-from meshd.engine.openai_wire import (
-    STATUS_CODES,
-    failure_of_status,
-    request_body,
-    request_path,
-)
+from meshd.engine.openai_wire import request_body, request_path
 from protocol.jobs import Failure, Finish, Job
 from protocol.load import ModelLoad, ModelRecord
 

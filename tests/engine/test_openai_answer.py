@@ -1,4 +1,4 @@
-"""Claims of meshd.engine.openai_answer and meshd.engine.openai_wire."""
+"""Claims of meshd.engine.openai_answer, openai_wire and openai_failures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.engine.openai_answer import PLAIN_MAX_BYTES, AnswerStream, PlainAnswer
-from meshd.engine.openai_wire import (
-    MESSAGE_MAX_CHARS,
-    failure_of_status,
-    request_body,
-    request_path,
-)
+from meshd.engine.openai_failures import MESSAGE_MAX_CHARS, failure_of_status
+from meshd.engine.openai_wire import request_body, request_path
 from protocol.jobs import Failure, Finish, Job, ReasoningDelta, Sampling, TextDelta, ToolCallDelta
 
 CHAT = Job("r", "chat", "m", messages=({"role": "user", "content": "12345678"},), stream=True)
