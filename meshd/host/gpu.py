@@ -3,12 +3,14 @@
 AMD is read from the kernel's files (amdgpu's and KFD's under /sys), so no driver package is
 needed and the graphics inside a Strix Halo count with the share of memory they may take. NVIDIA
 tells its memory only through its driver: `nvidia-smi` comes with it everywhere, is asked once, and
-is not asked at all where no NVIDIA driver is loaded.
+is not asked at all where no driver is that could be NVIDIA's. Under Windows (WSL 2) the driver is
+the host's, shows itself as one device for all makes, and brings its tool in a folder of its own.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,7 +22,14 @@ CARDS_MAX = 16
 NVIDIA_TIMEOUT_S = 5.0
 """A driver without its persistence daemon takes one to three seconds to wake."""
 
-NVIDIA_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+NVIDIA_DRIVERS = ("proc/driver/nvidia/version", "dev/dxg")
+"""Linux's own driver, and that of WSL 2."""
+
+NVIDIA_TOOL = "nvidia-smi"
+WSL_TOOL = "usr/lib/wsl/lib/nvidia-smi"
+"""Which is in a shell's PATH there, and not in a service's."""
+
+NVIDIA_QUERY = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 
 Gpus = tuple[tuple[str, int], ...]
 
@@ -42,11 +51,12 @@ def amd_gpus(root: Path = Path("/")) -> Gpus:
 
 def nvidia_gpus(root: Path = Path("/")) -> Gpus:
     """Name and bytes of each NVIDIA GPU. Waits up to NVIDIA_TIMEOUT_S; never raises."""
-    if not (root / "proc/driver/nvidia/version").exists():
+    if not any((root / driver).exists() for driver in NVIDIA_DRIVERS):
         return ()
+    command = (shutil.which(NVIDIA_TOOL) or root / WSL_TOOL, *NVIDIA_QUERY)
     try:
         done = subprocess.run(  # noqa: S603 - a constant command
-            NVIDIA_QUERY, capture_output=True, text=True, timeout=NVIDIA_TIMEOUT_S, check=False
+            command, capture_output=True, text=True, timeout=NVIDIA_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ()

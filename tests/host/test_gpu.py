@@ -55,15 +55,15 @@ def test_a_driver_without_its_tool_is_no_error(
     assert nvidia_gpus(tmp_path) == ()
 
 
-def test_nvidias_tool_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line a GPU, in mebibytes."""
-    put(
-        tmp_path,
-        {
-            "proc/driver/nvidia/version": "NVRM version\n",
-            "nvidia-smi": "#!/bin/sh\necho 'NVIDIA GeForce RTX 4090, 24564'\n",
-        },
-    )
-    (tmp_path / "nvidia-smi").chmod(0o755)
+@pytest.mark.parametrize(
+    ("driver", "tool"),
+    [("proc/driver/nvidia/version", "nvidia-smi"), ("dev/dxg", "usr/lib/wsl/lib/nvidia-smi")],
+)
+def test_nvidias_tool_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str, tool: str
+) -> None:
+    """One line a GPU, in mebibytes; on Linux, and where Linux runs under Windows (emulated)."""
+    put(tmp_path, {driver: "", tool: "#!/bin/sh\necho 'NVIDIA GeForce RTX 4090, 24564'\n"})
+    (tmp_path / tool).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert nvidia_gpus(tmp_path) == (("NVIDIA GeForce RTX 4090", 24564 * 1024**2),)
