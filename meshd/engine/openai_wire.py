@@ -34,6 +34,9 @@ from protocol.jobs import (
 CALL_ID_MAX_CHARS = 256
 """Tool call ids and names longer than this are nobody's."""
 
+CALLS_MAX = 1_024
+"""Tool calls of one answer: eight times as many as OpenAI lets a request offer tools."""
+
 FAILED_REASONS = {"error", "abort"}
 """Finish reasons with which servers say that the answer is not whole."""
 
@@ -250,10 +253,12 @@ class Translation:
 
     def _number(self, given: int, call_id: str) -> int:
         """A call's own number. Some servers give all calls one number, or none: there another id
-        begins another call."""
+        begins another call. Raises WireError."""
         known_id, number = self._calls.get(given, ("", -1))
         if number < 0 or (call_id and known_id and call_id != known_id):
             number = max(given, self._next_call)
+            if number >= CALLS_MAX:
+                raise WireError(f"a tool call has the number {number}; below {CALLS_MAX} are read")
             self._next_call = number + 1
         self._calls[given] = call_id or known_id, number
         return number

@@ -97,7 +97,7 @@ class Said:
                     self._obstacle = self._obstacle or OBSTACLES.get(type(event), OBSTACLE)
         self.batches.clear()
         more = len(self._ids) - before
-        self._exact = self._exact and not loose + thoughts
+        self._exact = self._exact and not (loose or thoughts)
         self._thoughts += thoughts
         self.tokens += more + loose + thoughts
         self._text.append("".join(texts))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from meshd.engine.openai_answer import PLAIN_MAX_BYTES, AnswerStream, PlainAnswer
 from meshd.engine.openai_failures import MESSAGE_MAX_CHARS, failure_of_status
-from meshd.engine.openai_wire import request_body, request_path
+from meshd.engine.openai_wire import CALLS_MAX, request_body, request_path
 from protocol.jobs import Failure, Finish, Job, ReasoningDelta, Sampling, TextDelta, ToolCallDelta
 
 CHAT = Job("r", "chat", "m", messages=({"role": "user", "content": "12345678"},), stream=True)
@@ -120,6 +120,16 @@ def test_calls_that_share_a_number_are_told_apart_by_their_ids(index):
     assert [(call.index, call.call_id, call.arguments) for call in calls] == [
         (0, "c1", ""), (0, "", "{}"), (1, "c2", ""), (1, "", "{}"),
     ]  # fmt: skip
+
+
+def test_calls_are_bounded():
+    """Each takes memory until the answer is over, here and at the client."""
+    calls = [delta(tool_calls=[{"id": f"c{n}", "function": {"name": "f"}}]) for n in range(1_025)]
+    *told, failure = stream(sse(*calls))
+    assert len(told) == CALLS_MAX
+    assert "number 1024" in failure.message
+    (failure,) = stream(sse(delta(tool_calls=[{"index": 2**40, "id": "c"}])))
+    assert failure.code == "engine_failed"
 
 
 @pytest.mark.parametrize(
