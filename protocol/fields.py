@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from operator import attrgetter, call
+from operator import call
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 from protocol.errors import ProtocolError
 from protocol.freeform import Json, check_json
-from protocol.frozen import frozen
+from protocol.frozen import frozen, values_of
 from protocol.scalars import Bool, Bytes, Choice, Float, Hex, Int, Text, Tokens, wrong_type
 
 __all__ = [
@@ -239,22 +239,15 @@ def record(cls: type[R]) -> type[R]:
     assert all(f.default_factory is dataclasses.MISSING for f in declared), cls
     fields = tuple((f.name, f.metadata["wire"]) for f in declared)
     defaults = tuple(f.default for f in declared if f.default is not dataclasses.MISSING)
-    names = [name for name, _ in fields]
     _SHAPES[made] = _Shape(
         fields=fields,
         required=len(fields) - len(defaults),
         steps=tuple(_Step(n, field.decode, getattr(made, n).__set__) for n, field in fields),
         encoders=tuple(field.encode for _, field in fields),
-        values=attrgetter(*names) if len(names) > 1 else _only(names[0]),
+        values=values_of(made),
         defaults=defaults,
     )
     return made
-
-
-def _only(name: str) -> Callable[[Any], tuple[Any]]:
-    """`attrgetter` of one name, but returning a tuple as it does for several."""
-    get = attrgetter(name)
-    return lambda value: (get(value),)
 
 
 def encode_record(value: Any) -> list[Any]:
