@@ -137,7 +137,7 @@ class Routes:
         self.idle.set()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answers one request. Raises ConnectionError when the client is gone."""
+        """Answers one request. A client that is gone by then is nobody's fault and in no log."""
         self._heads.tick(time.time())
         request_id = self._begin(request)
         exchange = Exchange(
@@ -155,7 +155,7 @@ class Routes:
         except ApiError as error:
             exchange.refuse(error, refusal_of(_target(request)))
         except ConnectionError:
-            raise
+            return CLOSE
         except Exception:
             log.exception("request %s failed inside", request_id)
             exchange.refuse(internal_error(), refusal_of(_target(request)))

@@ -1,5 +1,6 @@
 """Exchanges over real sockets, byte for byte where it matters."""
 
+import asyncio
 import json
 import socket
 
@@ -306,6 +307,17 @@ async def test_a_bug_of_ours_is_a_500_in_shape(gateway, server, caplog):
         status, error = await client.error()
     assert (status, error["code"]) == (500, "internal_error")
     assert "find-me" in caplog.text
+
+
+async def test_a_client_that_is_gone_before_its_answer_is_no_fault_of_ours(server, caplog):
+    """A page that is closed while it asks, or a machine that wakes to questions long given up,
+    fills no log with tracebacks. The question and the end come in one moment, several times."""
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            await asyncio.sleep(0.01)
+            client.sendall(b"GET /mesh/v1/status HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        await asyncio.sleep(0.02)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_small_answers_are_not_held_back(server):
