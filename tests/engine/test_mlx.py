@@ -82,10 +82,10 @@ async def test_smollm2_knows_the_capital_of_france(answer):
 
 @pytest.mark.slow
 async def test_its_vectors_are_those_of_llamacpp():
-    """The same weights and the same mean: one mesh may embed with either. Long texts too."""
+    """The same weights and the same mean: one mesh may embed with either."""
     folder = await asyncio.to_thread(mlx_folder)
     options = WorkerOptions(context=512, slots=1, model_id="m")
-    texts = ("A cat sat on the mat.", "word " * 280 + "Interest rates rose again. " * 20)
+    texts = ("A cat sat on the mat.", "Interest rates rose again. " * 6)
     made = []
     for engine in (MlxEngine(folder, options), LlamaEngine(bundled_gguf(), options)):
         try:
@@ -98,9 +98,39 @@ async def test_its_vectors_are_those_of_llamacpp():
         assert cosine(ours, theirs) > 0.98
 
 
+IN_PIECES = """
+import sys
+from pathlib import Path
+import numpy as np
+from mlx_lm.utils import load_model
+from meshd.engine.mlx_embedding import MlxReader
+reader = MlxReader(load_model(Path(sys.argv[1]))[0])
+tokens = np.arange(300, 340)
+whole = reader.read(tokens.tolist())
+reader.rewind()
+pieces = [reader.read(piece.tolist()) for piece in np.array_split(tokens, 5)]
+apart = 0
+for piece in np.array_split(tokens, 5):
+    reader.rewind()
+    apart = apart + reader.read(piece.tolist())
+far = lambda made: float(np.abs(made - whole).max() / np.abs(whole).max())
+print(far(pieces[-1]), far(apart))
+"""
+
+
+async def test_a_text_may_be_read_in_pieces():
+    """Each attends to those before it: the sum of their rows is that of the whole text, which that
+    of pieces on their own is not. The engine's pieces are longer than a test has time for."""
+    folder = await asyncio.to_thread(small_mlx_folder)
+    command = [sys.executable, "-c", IN_PIECES, str(folder)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    as_one, on_their_own = map(float, done.stdout.split())
+    assert as_one < 0.02 < on_their_own
+
+
 async def test_texts_become_vectors(engine):
     """One for each, of length 1, the same for the same text however long it is."""
-    long = "water " * 200
+    long = "water " * 60
     one, two, again, same = await vectors_of(engine, ("sea", long, "sea", long))
     assert cosine(one, one) == pytest.approx(1.0, abs=1e-5)
     assert cosine(one, again) > 0.9999
