@@ -17,7 +17,7 @@ from meshd.core.routing.demand import capabilities_of
 from meshd.core.routing.gates import is_open
 from meshd.history import RECENT, History
 from meshd.intake import Intake
-from protocol.jobs import Job
+from meshd.visit import Visit
 from protocol.load import LoadRecord, ModelRecord
 
 
@@ -88,10 +88,11 @@ class Duty:
         self._intake.move_on()
 
 
-def offered_elsewhere(view: MeshView, job: Job, tokens: int) -> bool:
-    """Whether another node could go on with `job`, of which `tokens` have been read and said: it
-    takes work now, can do what the job needs, has room for it, and has the model of this one (the
-    same file, or where one of the two does not know its file, the same name)."""
+def offered_elsewhere(view: MeshView, visit: Visit) -> bool:
+    """Whether another node could go on with what runs here: it takes work now, can do what the job
+    needs, has room for what was read and said, and has the model of this one (the same file, or
+    where one of the two does not know its file, the same name; but a thought is for the file)."""
+    job = visit.job
     mine, needs = _model(view.myself, job.model), capabilities_of(job)
     known = mine.fingerprint if mine else ""
     for node_id, member in view.members.items():
@@ -102,11 +103,16 @@ def offered_elsewhere(view: MeshView, job: Job, tokens: int) -> bool:
         if (
             is_open(Offer(member, theirs, state))
             and needs.issubset(theirs.capabilities)
-            and (not theirs.context_length or tokens < theirs.context_length)
-            and (not known or not theirs.fingerprint or known == theirs.fingerprint)
+            and (not theirs.context_length or visit.tokens < theirs.context_length)
+            and _is_same(known, theirs.fingerprint, by_name=not visit.thinks)
         ):
             return True
     return False
+
+
+def _is_same(mine: str, theirs: str, *, by_name: bool) -> bool:
+    """Whether two models of one name are the same, by their fingerprints."""
+    return mine == theirs if mine and theirs else by_name
 
 
 def _model(member: Member, model_id: str) -> ModelRecord | None:

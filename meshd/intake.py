@@ -86,11 +86,11 @@ class Intake:
 
     def __init__(
         self,
-        offered_elsewhere: Callable[[Job, int], bool],
+        offered_elsewhere: Callable[[Visit], bool],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`offered_elsewhere` says whether another node could carry on with a job so long.
+        """`offered_elsewhere` says whether another node could carry on with a running job.
         Belongs to the running loop."""
         self._offered_elsewhere = offered_elsewhere
         self._clock = clock
@@ -114,7 +114,7 @@ class Intake:
             demand.output_tokens,
             self._clock(),
             batch=job.priority == "batch",
-            begun=bool(job.prefix_text or job.prefix_tokens),
+            begun=bool(job.prefix_text or job.prefix_tokens or job.prefix_thought),
         )
         return self._answer(engine, job, ticket)
 
@@ -181,7 +181,7 @@ class Intake:
             return
         for desk in self._desks.values():
             for visit in desk.running():
-                if not visit.fixed and self._offered_elsewhere(visit.job, visit.tokens):
+                if not visit.fixed and self._offered_elsewhere(visit):
                     visit.break_off(draining())
 
     def break_off(self) -> None:

@@ -91,7 +91,7 @@ class Node:
         self._capacity_version = 1
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self._intake = Intake(lambda job, tokens: offered_elsewhere(net.view, job, tokens))
+        self._intake = Intake(lambda visit: offered_elsewhere(net.view, visit))
         self._intake.wait_max_s = settings.queue_wait_s
         metrics = Metrics()
         self.history = History(metrics.ended, Journal().ended)

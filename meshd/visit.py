@@ -12,7 +12,7 @@ from typing import Any
 
 from meshd.core.ports import ENDINGS, Batch
 from meshd.core.routing.fairness import Ticket
-from protocol.jobs import Failure, Finish, Job, Queued, TextDelta
+from protocol.jobs import Failure, Finish, Job, Queued, ReasoningDelta, TextDelta
 
 REASSURE_S = 2.0
 """Longest time that somebody who waits hears nothing: less than any gateway's patience."""
@@ -23,7 +23,7 @@ class Visit:
 
     __slots__ = (
         "_news", "_struck", "_told", "_told_at", "_woken", "abandoned", "deltas", "fixed", "job",
-        "last", "over", "reads", "refused", "task", "ticket",
+        "last", "over", "reads", "refused", "task", "thinks", "ticket",
     )  # fmt: skip
 
     def __init__(self, job: Job, ticket: Ticket) -> None:
@@ -35,6 +35,8 @@ class Visit:
         """It is out of the queue already; its stream has yet to say why."""
         self.fixed = False
         """It said something that no other node can carry on from."""
+        self.thinks = False
+        """It has thought, which only the same model file can go on from."""
         self.reads = False
         """Its prompt is being read."""
         self.deltas = 0
@@ -95,6 +97,9 @@ class Visit:
         last = batch[-1]
         if type(last) is TextDelta:
             self.deltas += len(batch)
+        elif type(last) is ReasoningDelta:
+            self.deltas += len(batch)
+            self.thinks = True
         elif isinstance(last, ENDINGS):
             self.last = last
             return True

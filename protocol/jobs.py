@@ -95,7 +95,8 @@ class Job:
     `messages` holds chat turns as OpenAI's chat objects; `prompt` the text of a completion;
     `prompt_tokens` a prompt already in token ids. `extras` are engine-specific fields passed on
     untouched. `hops` is 0 where the client asked and 1 after forwarding: it never reaches 2.
-    `prefix_text` and `prefix_tokens` are the beginning of an answer that is to be gone on with.
+    `prefix_text` and `prefix_tokens` are the beginning of an answer that is to be gone on with,
+    `prefix_thought` what was thought before it, or so far.
     `person` says whose share of the mesh this is: a hash, the same on every node, never a key.
     A `raw` job holds nothing but `raw`, and the model where one was named.
     """
@@ -127,6 +128,7 @@ class Job:
     prefix_tokens: tuple[int, ...] | None = wire(Optional(Tokens()), default=None)
     person: str = wire(LINE, default="")
     raw: RawRequest | None = wire(Optional(Record(RawRequest)), default=None)
+    prefix_thought: str = wire(LONG_TEXT, default="")
 
 
 @record

@@ -92,7 +92,7 @@ class House:
         self.elsewhere = False
         self.room_elsewhere = 1_000_000
         self.intake = Intake(
-            lambda _job, tokens: self.elsewhere and tokens < self.room_elsewhere,
+            lambda visit: self.elsewhere and visit.tokens < self.room_elsewhere,
         )
         self.asked: list[Asking] = []
 

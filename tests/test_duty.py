@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from meshd.core.membership.member import Member, MeshView
+from meshd.core.routing.fairness import Ticket
 from meshd.duty import Duty, offered_elsewhere
 from meshd.history import History
 from meshd.intake import Intake
-from protocol.jobs import Finish
+from meshd.visit import Visit
+from protocol.jobs import Finish, ReasoningDelta
 from protocol.load import PersonUse
 from tests.core.routing.fleet import MODEL, chat, load, member, model, view
 
@@ -24,7 +26,7 @@ class Desk:
         self.house = view(member(1), member(2))
         self.changes = 0
         self.history = History()
-        self.intake = Intake(lambda _job, _tokens: False, clock=lambda: 0.0)
+        self.intake = Intake(lambda _visit: False, clock=lambda: 0.0)
         self.duty = Duty(
             self.intake, self.history, lambda: self.house, self._changed, clock=lambda: 10.0
         )
@@ -90,6 +92,11 @@ async def test_a_nodes_own_word_is_not_counted_twice(desk: Desk) -> None:
     assert desk.intake.shares.counter(ANNA) == 0
 
 
+def visit_of(tokens: int) -> Visit:
+    """A job that runs here, with a prompt so long."""
+    return Visit(chat(model=MODEL), Ticket(ANNA, tokens, 100, 0.0))
+
+
 def _alone(myself: Member) -> tuple[str, dict[str, Member]]:
     return myself.node_id, {myself.node_id: myself}
 
@@ -116,9 +123,18 @@ def test_another_node_can_carry_on_with_the_same_model(other: Member, can: bool)
     """The same file, or where one of the two does not know its file, the same name; and where the
     job can be done and fits, or it would be cut for nothing."""
     house = view(member(1, model(fingerprint="f")), other)
-    assert offered_elsewhere(house, chat(model=MODEL), 500) is can
+    assert offered_elsewhere(house, visit_of(500)) is can
+
+
+@pytest.mark.parametrize(("mark", "can"), [("f", True), ("", False), ("other", False)])
+def test_a_thought_is_carried_on_by_the_same_file_alone(mark: str, can: bool) -> None:
+    """Another may not mark thoughts as this one does."""
+    house = view(member(1, model(fingerprint="f")), member(2, model(fingerprint=mark)))
+    visit = visit_of(500)
+    assert not visit.is_over([ReasoningDelta("hm")])
+    assert offered_elsewhere(house, visit) is can
 
 
 def test_a_node_alone_has_nobody_to_carry_on() -> None:
     """Itself does not count."""
-    assert not offered_elsewhere(view(member(1)), chat(), 500)
+    assert not offered_elsewhere(view(member(1)), visit_of(500))

@@ -41,7 +41,7 @@ def has_pictures(job: Job) -> bool:
 
 def prompt_tokens(job: Job) -> int:
     """An estimate of the prompt's length in tokens, at least 1."""
-    carried = job.prefix_text if job.prefix_tokens is None else ""
+    carried = job.prefix_thought + (job.prefix_text if job.prefix_tokens is None else "")
     size = len(prompt_text(job).encode()) + len(carried.encode())
     counted = len(job.prompt_tokens or ()) + len(job.prefix_tokens or ())
     return max(1, counted + round(size / BYTES_PER_TOKEN))

@@ -97,12 +97,7 @@ def plan_of(job: Job, natural_tokens: int) -> Plan:
         made = effigies.vectors(job) if job.kind == "embedding" else effigies.answer(job)
         return Plan(iter(made), len(made), is_counted=False)
     directions = _directions(job)
-    thoughts: list[Unit] = [
-        ReasoningDelta(word)
-        for text in _told(directions, "think")
-        for word in _cut(text)
-        if job.kind == "chat" and not _is_carried_on(job)
-    ]
+    thoughts: list[Unit] = [ReasoningDelta(word) for word in _thoughts(job, directions)]
     calls = _calls(job, directions) if job.kind == "chat" else []
     if calls:
         units: list[Unit] = [*thoughts, *_remaining(job, _said(directions)), *calls]
@@ -146,6 +141,18 @@ def _directions(job: Job) -> Sequence[tuple[str, str]]:
 
 def _told(directions: Sequence[tuple[str, str]], kind: str) -> list[str]:
     return [rest for found, rest in directions if found == kind]
+
+
+def _thoughts(job: Job, directions: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """What is to be thought, less what was thought before, by whoever is being carried on."""
+    if job.kind != "chat" or job.prefix_text or job.prefix_tokens:
+        return
+    skip = len(job.prefix_thought)
+    for text in _told(directions, "think"):
+        for word in _cut(text):
+            if skip < len(word):
+                yield word[skip:]
+            skip = max(0, skip - len(word))
 
 
 def _said(directions: Sequence[tuple[str, str]]) -> list[str]:
@@ -234,7 +241,7 @@ def _json(schema: Any, param: str) -> str:
 
 
 def _is_carried_on(job: Job) -> bool:
-    return bool(job.prefix_text or job.prefix_tokens)
+    return bool(job.prefix_text or job.prefix_tokens or job.prefix_thought)
 
 
 def _skipped(job: Job) -> int:

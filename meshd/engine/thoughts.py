@@ -21,6 +21,8 @@ its channel is `analysis`; every other channel speaks to the asker.
 
 An answer whose beginning or form is given (a text to go on with, a schema, a forced call) has no
 thoughts: its prompt is one that leads `straight` to the answer, and nobody looks for marks in it.
+One that another machine thought about has that thought in its prompt, as the model would have
+written it (`resumed`), and goes on with it or behind it.
 """
 
 from __future__ import annotations
@@ -70,9 +72,10 @@ class ThinkReader:
 
     marks: ClassVar[frozenset[bytes]] = frozenset({OPENER, CLOSER})
 
-    def __init__(self, *, is_open: bool = False) -> None:
-        """`is_open`: the mark that opens a thought is in the prompt already."""
-        self.has_thought = False
+    def __init__(self, *, is_open: bool = False, goes_on: bool = False) -> None:
+        """`is_open`: the mark that opens a thought is in the prompt already. `goes_on`: so is some
+        of the thought, and what follows may begin with white space of its own."""
+        self.has_thought = goes_on
         self._place = Place.THOUGHT if is_open else Place.BEFORE
         self._held = b""
 
@@ -128,9 +131,9 @@ class HarmonyReader:
 
     marks: ClassVar[frozenset[bytes]] = frozenset({START, CHANNEL, MESSAGE, END})
 
-    def __init__(self, *, is_open: bool = False) -> None:
-        """`is_open`: the head of a thought is in the prompt already."""
-        self.has_thought = False
+    def __init__(self, *, is_open: bool = False, goes_on: bool = False) -> None:
+        """`is_open`: the head of a thought is in the prompt already. `goes_on`: and some of it."""
+        self.has_thought = goes_on
         self._place = Place.THOUGHT if is_open else Place.ANSWER
         self._head = b""
         self._held = b""
@@ -170,6 +173,10 @@ class ThoughtForm:
     """What a prompt ends with that has begun the thought."""
     answer: str
     """What a prompt must end with that is to lead straight to the answer."""
+    gap: str
+    """What stands between the opener and the thought."""
+    closer: str
+    """What stands between the thought and the answer."""
     reader: type[ThinkReader] | type[HarmonyReader]
 
     def opens(self, prompt: str) -> bool:
@@ -182,14 +189,28 @@ class ThoughtForm:
             prompt = prompt.rstrip().removesuffix(self.opener)
         return prompt + self.answer
 
+    def resumed(self, prompt: str, thought: str, *, is_over: bool) -> str:
+        """The prompt behind which a thought is gone on with, or, where it is over, the answer."""
+        opened = prompt.rstrip() if self.opens(prompt) else prompt + self.opener
+        return opened + self.gap + thought + (self.closer if is_over else "")
+
 
 HARMONY = ThoughtForm(
-    ("<|channel|>",),
-    "<|channel|>analysis<|message|>",
-    "<|channel|>final<|message|>",
-    HarmonyReader,
+    shown=("<|channel|>",),
+    opener="<|channel|>analysis<|message|>",
+    answer="<|channel|>final<|message|>",
+    gap="",
+    closer="<|end|><|start|>assistant<|channel|>final<|message|>",
+    reader=HarmonyReader,
 )
-THINK = ThoughtForm(("<think>", "</think>"), "<think>", "", ThinkReader)
+THINK = ThoughtForm(
+    shown=("<think>", "</think>"),
+    opener="<think>",
+    answer="",
+    gap="\n",
+    closer="\n</think>\n\n",
+    reader=ThinkReader,
+)
 FORMS = (HARMONY, THINK)
 
 

@@ -4,8 +4,8 @@
 takes the sampled tokens one by one and says what the asker may see and when the answer is over: at
 the model's own end, at a stop string, at `max_tokens`, or when the sequence's context is full.
 
-`max_tokens` bounds the tokens made here; what a continued job brought along (`prefix_text`,
-`prefix_tokens`) is prompt. Without a bound an answer may fill the context.
+`max_tokens` bounds the tokens made here; what a continued job brought along (`prefix_thought`,
+`prefix_text`, `prefix_tokens`) is prompt. Without a bound an answer may fill the context.
 
 Thoughts are told from the answer before anything else is read, so stop strings, calls of tools,
 token ids and log-probabilities are the answer's. Tokens of which nothing is shown (marks, and the
@@ -156,7 +156,9 @@ def thoughts_in(job: Job, model: Tokenizer, *, is_open: bool) -> ThoughtReader |
     """What separates this answer's thoughts from what is said; None for one that has none.
     `is_open`: its prompt has begun the thought."""
     form = _thought_form(job, model)
-    return form.reader(is_open=is_open) if form is not None and not _is_given(job) else None
+    if form is None or _is_given(job):
+        return None
+    return form.reader(is_open=is_open, goes_on=bool(job.prefix_thought))
 
 
 def _thought_form(job: Job, model: Tokenizer) -> ThoughtForm | None:
@@ -180,12 +182,16 @@ def _prompt(job: Job, model: Tokenizer) -> Prompt:
     turns = job.messages[:-1] if begun else job.messages
     text = model.template.render(turns, tools, _settings(job))
     thoughts = _thought_form(job, model)
-    if thoughts is not None and _is_given(job):
-        text = thoughts.straight(text)
+    opens = thoughts is not None and thoughts.opens(text)
+    if thoughts is not None and job.prefix_thought and not (begun or wants_form(job)):
+        opens = not job.prefix_text
+        text = thoughts.resumed(text, job.prefix_thought, is_over=not opens)
+    elif thoughts is not None and _is_given(job):
+        text, opens = thoughts.straight(text), False
     if tools:
         text += _opening(job, model)
     tokens = [*model.tokenize(text), *(model.continuation(begun) if begun else ())]
-    return Prompt(tokens, thoughts is not None and thoughts.opens(text))
+    return Prompt(tokens, opens)
 
 
 def _opening(job: Job, model: Tokenizer) -> str:

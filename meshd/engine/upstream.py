@@ -208,7 +208,8 @@ class UpstreamEngine:
         if job.kind == "raw":
             return raw.refusal_of(job.raw)
         is_text = job.kind == "completion" and job.prompt is not None
-        if (job.prefix_text or job.prefix_tokens) and not (is_text and job.prefix_text):
+        begun = job.prefix_text or job.prefix_tokens or job.prefix_thought
+        if begun and not (is_text and job.prefix_text):
             return failure_of(
                 "unsupported",
                 f"{self.name} cannot carry on an answer that another machine began",

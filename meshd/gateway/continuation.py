@@ -10,9 +10,10 @@ Only what has left for the client counts. Text that an engine still held back, b
 have become a stop sequence or half a character, is made again by the next one; so a stop sequence
 that straddles the seam is found there, whole.
 
-No engine can be handed a thought and told to go on with it. What was said after one is handed on by
-its text, and the next node says the rest without having thought; where nothing was said yet, it
-begins anew, and the client reads a second thought.
+A thought is handed on by its text, with what was said after it, to a node that has the same file,
+which goes on thinking, or speaks as one that has thought. Any other node marks its thoughts in a
+way that is not known here. It gets what was said, and says the rest without having thought; where
+nothing was said yet, it begins anew, and the client reads a second thought.
 
 What cannot be gone on with: a tool call of which a fragment is out (its arguments are one JSON text
 in the making, and their rest is not ours to guess), vectors and foreign bodies; and an answer that
@@ -53,8 +54,8 @@ class Said:
     """What one client has been given of one answer."""
 
     __slots__ = (
-        "_before", "_carried", "_exact", "_ids", "_obstacle", "_size", "_text", "_thoughts",
-        "batches", "tokens",
+        "_before", "_carried", "_exact", "_ids", "_obstacle", "_size", "_text", "_thought",
+        "_thoughts", "batches", "tokens",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -68,10 +69,11 @@ class Said:
         self._exact = True
         self._obstacle = ""
         self._size = 0
+        self._thought: list[str] = []
         self._thoughts = 0
-        """Those of them that are thoughts."""
+        """Those of the tokens that are thoughts."""
         self._carried = 0
-        """Those that the next node was handed."""
+        """Those that the node which answers now was handed."""
         self._before = 0
         """Those that were said before it."""
 
@@ -80,7 +82,8 @@ class Said:
         if not self.batches:
             return
         texts: list[str] = []
-        loose = thoughts = 0
+        thoughts: list[str] = []
+        loose = 0
         extend, add = self._ids.extend, texts.append
         before = len(self._ids)
         for batch in self.batches:
@@ -92,20 +95,24 @@ class Said:
                     elif event.text:
                         loose += 1
                 elif type(event) is ReasoningDelta:
-                    thoughts += 1
+                    thoughts.append(event.text)
                 elif type(event) not in SILENT:
                     self._obstacle = self._obstacle or OBSTACLES.get(type(event), OBSTACLE)
         self.batches.clear()
         more = len(self._ids) - before
         self._exact = self._exact and not (loose or thoughts)
-        self._thoughts += thoughts
-        self.tokens += more + loose + thoughts
+        self._thoughts += len(thoughts)
+        self.tokens += more + loose + len(thoughts)
         self._text.append("".join(texts))
         self._size += len(self._text[-1]) + BYTES_PER_ID * more
+        if thoughts:
+            self._thought.append("".join(thoughts))
+            self._size += len(self._thought[-1])
         if self._size > SAID_MAX_BYTES and not self._obstacle:
             self._obstacle = TOO_LONG
         if self._obstacle:
             self._text.clear()
+            self._thought.clear()
             del self._ids[:]
 
     @property
@@ -131,28 +138,26 @@ class Said:
         self.fold()
         return 0 < self.tokens == self._thoughts and not self._obstacle
 
-    @property
-    def handed_on(self) -> int:
-        """Tokens of what the next node is given."""
-        self.fold()
-        return self.tokens - self._thoughts
-
     def is_complete(self, job: Job) -> bool:
         """Only the word that ends it is missing: it is as long as it was allowed to be."""
         self.fold()
         return job.max_tokens is not None and 0 < job.max_tokens <= self.tokens
 
-    def resumed(self, job: Job, *, exact: bool) -> Job:
-        """The job of going on, by ids or by text, or of beginning anew."""
+    def resumed(self, job: Job, *, same_file: bool) -> Job:
+        """The job of going on, by ids or by text, or of beginning anew. `same_file`: the node that
+        gets it has the model file of the one that said all this."""
         self.fold()
         assert not self._obstacle
-        self._before, self._carried = self.tokens, self.handed_on
+        self._before = self.tokens
+        self._carried = self.tokens if same_file else self.tokens - self._thoughts
         if not self._carried:
             return job
         left = None if job.max_tokens is None else max(1, job.max_tokens - self.tokens)
-        if exact:
+        if same_file and self._exact:
             return replace(job, prefix_tokens=tuple(self._ids), max_tokens=left)
-        return replace(job, prefix_text="".join(self._text), max_tokens=left)
+        thought = "".join(self._thought) if same_file else ""
+        text = "".join(self._text)
+        return replace(job, prefix_text=text, prefix_thought=thought, max_tokens=left)
 
     def settled(self, finish: Finish) -> Finish:
         """The account of the whole answer, from that of its last part: what was carried over is

@@ -109,10 +109,10 @@ class Request:
         record = self.story.attempt_started(member.node_id, member.name, means.clock(), why)
         return Attempt(means, decision, self._job_for(candidate), record, limit_s)
 
-    def keeps_weights(self, candidate: Candidate) -> bool:
-        """Whether this candidate would go on from the very tokens."""
+    def has_same_file(self, candidate: Candidate) -> bool:
+        """Whether this candidate has the model file of the node that answered last."""
         mark = candidate.offer.model.fingerprint
-        return self.said.exact and mark != "" and mark == self._fingerprint
+        return mark != "" and mark == self._fingerprint
 
     def failed(self, attempt: Attempt, failure: Failure) -> None:
         """Not there again: except where only a worker died in the middle of an answer, which will
@@ -145,7 +145,7 @@ class Request:
     def carried_on(self, attempt: Attempt, failure: Failure) -> None:
         """Somebody is to go on where `attempt` failed: what was said is a part of the prompt."""
         self.failed(attempt, failure)
-        asked, tokens = self._asked, self.said.handed_on
+        asked, tokens = self._asked, self.said.tokens
         self.demand = replace(
             asked,
             prompt_tokens=asked.prompt_tokens + tokens,
@@ -154,10 +154,11 @@ class Request:
 
     def seam_note(self, attempt: Attempt) -> str:
         """What a client may read of a seam."""
-        if self.said.is_only_thought:
+        same_file = self.has_same_file(attempt.candidate)
+        if self.said.is_only_thought and not same_file:
             return f"begun anew on {attempt.name}"
-        exact = self.keeps_weights(attempt.candidate)
-        return f"continued on {attempt.name}" + ("" if exact else " from its text")
+        by_ids = same_file and self.said.exact
+        return f"continued on {attempt.name}" + ("" if by_ids else " from its text")
 
     def ending(self) -> Finish:
         """The end of an answer whose last word got lost: it is as long as it may be."""
@@ -196,7 +197,7 @@ class Request:
         peer that gets two attempts must not confuse them. Most jobs are sent once, as they came."""
         job, model = self.job, self.demand.model
         if self.said.begun:
-            job = self.said.resumed(job, exact=self.keeps_weights(candidate))
+            job = self.said.resumed(job, same_file=self.has_same_file(candidate))
         if self.tries == 1 and job.model == model:
             return job
         number = f"{job.request_id[:REQUEST_ID_ROOM]}.{self.tries}"

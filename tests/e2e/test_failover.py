@@ -16,6 +16,9 @@ LOAD_LIMIT_S = 90
 """A cold disk and a busy machine; usually two seconds."""
 
 QUESTION = [{"role": "user", "content": "Tell a long story about a lighthouse and its keeper."}]
+PONDERED = [
+    {"role": "user", "content": f"<<think {'hm so and then ' * 20}>>\n<<say {'it is ' * 9}>>"}
+]
 EMULATED = "emulated:model=echo,prompt_tps=20000,generation_tps=40,slots=4,tokens=90"
 
 
@@ -68,7 +71,7 @@ class Reading:
                     **asked,
                 ):
                     self.chunks.append(chunk)
-                    self.pieces += [each.delta.content or "" for each in chunk.choices]
+                    self.pieces += [words_of(each.delta) for each in chunk.choices]
         except openai.OpenAIError as error:
             self.failure = error
 
@@ -88,6 +91,11 @@ class Reading:
         assert len({(chunk.id, chunk.created) for chunk in self.chunks}) == 1
         assert self.chunks[-1].usage is not None
         return self.text
+
+
+def words_of(delta):
+    """What was thought, and what was said."""
+    return (getattr(delta, "reasoning_content", None) or "") + (delta.content or "")
 
 
 def mesh(launch, count, *engine):
@@ -148,12 +156,24 @@ def children_of(pid):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("fate", ["killed", "stopped", "drained", "terminated"])
-def test_a_stream_goes_on_when_its_node_is(fate, launch):
-    """The same words as without, in one stream; a comment tells of it, the client does not."""
+@pytest.mark.parametrize(
+    ("fate", "question"),
+    [
+        ("killed", QUESTION),
+        ("stopped", QUESTION),
+        ("drained", QUESTION),
+        ("terminated", QUESTION),
+        ("killed", PONDERED),
+        ("drained", PONDERED),
+    ],
+    ids=["killed", "stopped", "drained", "terminated", "killed-thinking", "drained-thinking"],
+)
+def test_a_stream_goes_on_when_its_node_is(fate, question, launch):
+    """The same words as without, in one stream; a comment tells of it, the client does not. So too
+    where it breaks off inside a thought."""
     entry, nodes = mesh(launch, 2, "--engine", EMULATED)
     wait_until(lambda: len(entry.serving("echo")) == 2, 30, "both nodes serve")
-    asked = {"model": "echo", "messages": QUESTION, "seed": 3}
+    asked = {"model": "echo", "messages": question, "seed": 3}
     plain = Reading(entry, "whole", **asked).finished()
     reading = Reading(entry, "broken", **asked)
     reading.until(10)

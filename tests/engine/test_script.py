@@ -127,6 +127,17 @@ async def test_an_answer_that_is_carried_on_is_not_thought_over_again():
     assert text_of(events) == " two"
 
 
+@pytest.mark.parametrize("cut", [1, 3, 4, 12, 20])
+async def test_a_thought_is_gone_on_with_where_it_was_cut(cut):
+    """Inside a word too, and in the second of two; then the answer comes whole."""
+    question = "<<think Hm, so so.>>\n<<think And so?>>\n<<say one two>>"
+    whole = "Hm, so so.And so?"
+    events = await played(asked(question, prefix_thought=whole[:cut]))
+    thoughts = [event.text for event in events if isinstance(event, ReasoningDelta)]
+    assert "".join(thoughts) == whole[cut:]
+    assert text_of(events) == "one two"
+
+
 async def test_an_answer_can_be_dictated():
     """To the letter, in a message or in a prompt, and cut by `max_tokens` like any other."""
     said = "naïve — 日本語  done"

@@ -158,6 +158,32 @@ def test_a_template_shows_its_form(template, form):
 
 
 @pytest.mark.parametrize(
+    ("form", "prompt", "thinking", "over"),
+    [
+        (THINK, "a\n", "a\n<think>\nhm", "a\n<think>\nhm\n</think>\n\n"),
+        (THINK, "a\n<think>\n", "a\n<think>\nhm", "a\n<think>\nhm\n</think>\n\n"),
+        (THINK, "a<think>", "a<think>\nhm", "a<think>\nhm\n</think>\n\n"),
+        (
+            HARMONY,
+            "<|start|>assistant",
+            "<|start|>assistant<|channel|>analysis<|message|>hm",
+            f"<|start|>assistant<|channel|>analysis<|message|>hm<|end|>{FINAL}",
+        ),
+    ],
+)
+def test_a_prompt_may_hold_the_thought_of_another_machine(form, prompt, thinking, over):
+    """As the model would have written it itself, up to where it was or to the answer."""
+    assert form.resumed(prompt, "hm", is_over=False) == thinking
+    assert form.resumed(prompt, "hm", is_over=True) == over
+
+
+@pytest.mark.parametrize("reader", [ThinkReader, HarmonyReader])
+def test_a_thought_that_goes_on_keeps_its_white_space(reader):
+    """At its beginning alone it belongs to nobody."""
+    assert told(reader(is_open=True, goes_on=True), [b" so", b" it"]) == (" so it", "")
+
+
+@pytest.mark.parametrize(
     ("form", "prompt", "opens", "straight"),
     [
         (THINK, "<|assistant|>\n<think>\n", True, "<|assistant|>\n"),

@@ -286,6 +286,22 @@ def test_a_text_that_is_gone_on_with_has_no_thoughts(changes, prompt):
     assert events_of(made, *b"<think>")[0] == TextDelta("<", (60,))
 
 
+def test_a_thought_of_another_machine_stands_in_the_prompt():
+    """What follows it is more of the thought, then the answer; or the answer alone."""
+    made = opened(prefix_thought="hm")
+    assert bytes(made.prompt) == b"abc:<think>\nhm"
+    *told, _ = events_of(made, *b" so", 2, *b"\n\nHi")
+    assert told == [
+        ReasoningDelta(" s"),
+        ReasoningDelta("o"),
+        TextDelta("H", (72,)),
+        TextDelta("i", (105,)),
+    ]
+    made = opened(prefix_thought="hm", prefix_text="de")
+    assert bytes(made.prompt) == b"abc:<think>\nhm\n</think>\n\nde"
+    assert events_of(made, *b"<think>")[0] == TextDelta("<", (60,))
+
+
 CALLED = {"tools": [{"function": {"name": "f"}}], "tool_choice": "required"}
 
 

@@ -254,6 +254,7 @@ async def test_a_server_that_lists_nothing_sensible_has_no_models(script, listin
     ("changes", "code"),
     [
         ({"prefix_text": "begun"}, "unsupported"),
+        ({"prefix_thought": "hm"}, "unsupported"),
         ({"kind": "completion", "prompt": "a", "prefix_tokens": (1,)}, "unsupported"),
         ({"kind": "completion", "prompt_tokens": (1,), "prefix_text": "b"}, "unsupported"),
     ],

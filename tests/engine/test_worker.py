@@ -367,3 +367,25 @@ def test_where_no_thought_is_begun_the_answer_is_the_same_as_ever(speaking, chan
     """Thinking is off, or the answer's form or its beginning is given."""
     job = replace(CHAT, sampling=replace(GREEDY, seed=1), **changes)
     assert parts_of(speaking(THINKING).run(job)) == parts_of(speaking(HERMES).run(job))
+
+
+def test_a_thought_is_gone_on_with_where_another_machine_stopped(speaking):
+    """To the letter, with the white space at the seam; only that before a thought is not told."""
+    first = "Paris is"
+    *thoughts, _ = speaking(THINKING).run(replace(CHAT, prefix_thought=first, max_tokens=24))
+    told = [thought.text for thought in thoughts]
+    for cut in (1, 5, 12):
+        before, rest = first + "".join(told[:cut]), "".join(told[cut:])
+        job = replace(CHAT, prefix_thought=before, max_tokens=24 - cut)
+        *more, _ = speaking(THINKING).run(job)
+        assert all(isinstance(event, ReasoningDelta) for event in more)
+        assert "".join(event.text for event in more) == rest
+
+
+def test_behind_a_thought_of_another_machine_the_answer_goes_on(speaking):
+    """The model reads both, and nobody looks for marks."""
+    job = replace(CHAT, prefix_text="It is", max_tokens=8)
+    alone = speaking(THINKING).run(job)
+    *said, finish = speaking(THINKING).run(replace(job, prefix_thought="Rain, they said."))
+    assert finish.prompt_tokens > alone[-1].prompt_tokens + 6
+    assert all(isinstance(event, TextDelta) for event in said)

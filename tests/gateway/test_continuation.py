@@ -44,7 +44,7 @@ def test_ids_say_all_of_it_when_every_text_has_them():
     """Then the next node is given nothing else."""
     said = said_of(WITH_IDS)
     assert said.exact
-    job = said.resumed(chat(max_tokens=20), exact=True)
+    job = said.resumed(chat(max_tokens=20), same_file=True)
     assert (job.prefix_tokens, job.prefix_text, job.max_tokens) == ((1, 2, 3), "", 17)
 
 
@@ -53,7 +53,7 @@ def test_one_text_without_ids_and_only_the_text_is_whole(parts):
     """Ids with a hole would lose a word."""
     said = said_of(parts)
     assert not said.exact
-    job = said.resumed(chat(max_tokens=None), exact=False)
+    job = said.resumed(chat(max_tokens=None), same_file=True)
     assert (job.prefix_tokens, job.prefix_text, job.max_tokens) == (None, "Paris ", None)
 
 
@@ -65,13 +65,13 @@ def test_a_delta_without_text_and_ids_changes_nothing():
 def test_text_without_ids_counts_as_a_token_a_delta():
     """What servers do, and what is left of the length goes by it."""
     said = said_of(WITHOUT)
-    assert said.resumed(chat(max_tokens=20), exact=False).max_tokens == 18
+    assert said.resumed(chat(max_tokens=20), same_file=False).max_tokens == 18
 
 
 def test_what_is_no_part_of_the_answer_is_not_handed_on():
     """Places and notes are for the client alone."""
     said = said_of([Queued(1, 0.5)], [Note("continued on attic")], WITH_IDS)
-    assert said.resumed(chat(), exact=True).prefix_tokens == (1, 2, 3)
+    assert said.resumed(chat(), same_file=True).prefix_tokens == (1, 2, 3)
     assert said.obstacle == ""
 
 
@@ -90,30 +90,39 @@ def test_what_cannot_be_handed_on_is_an_obstacle(event, why):
     assert not said_of([event]).exact
 
 
-def test_after_a_thought_the_answer_is_handed_on_as_text():
-    """Its ids would be those of an answer without the thought; both count as said."""
-    said = said_of([ReasoningDelta("h"), ReasoningDelta("m")], WITH_IDS)
-    assert (said.obstacle, said.exact, said.is_only_thought, said.handed_on) == (
-        "",
-        False,
-        False,
-        3,
-    )
-    job = said.resumed(chat(max_tokens=20), exact=False)
-    assert (job.prefix_tokens, job.prefix_text, job.max_tokens) == (None, "Paris ", 15)
-    last = Finish("stop", prompt_tokens=13, completion_tokens=4)
-    settled = said.settled(last)
+THOUGHTS = [ReasoningDelta("hm"), ReasoningDelta(" so")]
+
+
+def test_an_answer_is_handed_on_with_the_thought_before_it():
+    """By its text: its ids would be those of an answer without the thought."""
+    said = said_of(THOUGHTS, WITH_IDS)
+    assert (said.obstacle, said.exact, said.is_only_thought) == ("", False, False)
+    job = said.resumed(chat(max_tokens=20), same_file=True)
+    assert (job.prefix_tokens, job.prefix_text, job.prefix_thought) == (None, "Paris ", "hm so")
+    assert job.max_tokens == 15
+    settled = said.settled(Finish("stop", prompt_tokens=15, completion_tokens=4))
     assert (settled.prompt_tokens, settled.completion_tokens, settled.counted) == (10, 9, False)
 
 
-def test_of_a_thought_alone_nothing_is_handed_on():
-    """Another node begins anew, and may say as much as was asked for."""
-    said = said_of([ReasoningDelta("hm")])
-    assert (said.begun, said.obstacle, said.is_only_thought, said.handed_on) == (True, "", True, 0)
+def test_another_file_gets_the_answer_without_the_thought():
+    """It may mark its thoughts otherwise, or think none."""
+    said = said_of(THOUGHTS, WITH_IDS)
+    job = said.resumed(chat(max_tokens=20), same_file=False)
+    assert (job.prefix_text, job.prefix_thought, job.max_tokens) == ("Paris ", "", 15)
+    settled = said.settled(Finish("stop", prompt_tokens=13, completion_tokens=4))
+    assert (settled.prompt_tokens, settled.completion_tokens, settled.counted) == (10, 9, False)
+
+
+def test_a_thought_alone_is_gone_on_with_by_the_same_file():
+    """And every other begins anew, and may say as much as was asked for."""
+    said = said_of(THOUGHTS)
+    assert (said.begun, said.obstacle, said.is_only_thought) == (True, "", True)
     job = chat(max_tokens=20)
-    assert said.resumed(job, exact=False) == job
+    resumed = said.resumed(job, same_file=True)
+    assert (resumed.prefix_text, resumed.prefix_thought, resumed.max_tokens) == ("", "hm so", 18)
+    assert said.resumed(job, same_file=False) == job
     settled = said.settled(Finish("stop", prompt_tokens=10, completion_tokens=4))
-    assert (settled.prompt_tokens, settled.completion_tokens) == (10, 5)
+    assert (settled.prompt_tokens, settled.completion_tokens) == (10, 6)
     assert not said_of().is_only_thought
 
 
@@ -126,13 +135,14 @@ def test_memory_is_bounded(monkeypatch):
     assert said.obstacle == TOO_LONG
     said.batches.append(WITH_IDS)
     assert said.obstacle == TOO_LONG
+    assert said_of([ReasoningDelta("x" * 101)]).obstacle == TOO_LONG
 
 
 def test_the_largest_that_is_kept_still_crosses_the_wire():
     """Beside a prompt of the same size."""
     size = continuation.SAID_MAX_BYTES // 8
     said = said_of([TextDelta("x" * 4 * size, tuple(range(size)))])
-    job = said.resumed(chat("y" * 4 * size, max_tokens=None), exact=True)
+    job = said.resumed(chat("y" * 4 * size, max_tokens=None), same_file=True)
     assert decode_job(encode_job(job)) == job
     assert len(encode_job(job)) < limits.JOB_MAX_BYTES
 
@@ -146,14 +156,14 @@ def test_folding_changes_nothing():
         often.batches.append(batch)
         often.fold()
     job = chat(max_tokens=None)
-    assert at_once.resumed(job, exact=True) == often.resumed(job, exact=True)
+    assert at_once.resumed(job, same_file=True) == often.resumed(job, same_file=True)
     assert at_once.tokens == often.tokens == 3 * FOLD_BATCHES
 
 
 def test_the_account_of_the_whole():
     """What was carried over is prompt to the node that went on, and answer to the client."""
     said = said_of(WITH_IDS)
-    said.resumed(chat(), exact=True)
+    said.resumed(chat(), same_file=True)
     last = Finish("stop", prompt_tokens=13, completion_tokens=4, cached_tokens=12)
     assert said.settled(last) == replace(
         last, prompt_tokens=10, completion_tokens=7, cached_tokens=10
@@ -163,7 +173,7 @@ def test_the_account_of_the_whole():
 def test_the_account_of_a_text_is_an_estimate():
     """Another tokenizer may have cut it differently."""
     said = said_of(WITHOUT)
-    said.resumed(chat(), exact=False)
+    said.resumed(chat(), same_file=False)
     settled = said.settled(Finish("stop", 12, 4))
     assert (settled.prompt_tokens, settled.completion_tokens, settled.counted) == (10, 6, False)
 

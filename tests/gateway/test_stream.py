@@ -180,20 +180,29 @@ async def test_what_cannot_be_handed_on_ends_with_one_failure(said, why):
     assert house.is_tidy
 
 
+HM, PAR = ReasoningDelta("hm"), TextDelta("Par", (1,))
+FROM_TEXT = "continued on node2 from its text"
+
+
 @pytest.mark.parametrize(
-    ("said", "prefix", "note"),
+    ("mark", "said", "prefix", "note"),
     [
-        ([ReasoningDelta("hm")], "", "begun anew on node2"),
-        ([ReasoningDelta("hm"), TextDelta("Par", (1,))], "Par", "continued on node2 from its text"),
+        ("same", [HM], ("hm", ""), FROM_TEXT),
+        ("same", [HM, PAR], ("hm", "Par"), FROM_TEXT),
+        ("", [HM], ("", ""), "begun anew on node2"),
+        ("", [HM, PAR], ("", "Par"), FROM_TEXT),
     ],
 )
-async def test_a_stream_that_had_thought_goes_on_elsewhere(said, prefix, note):
-    """From the text that was said, or from the beginning; the client is told which."""
-    house = Household(node1=[*said, GONE], node2=WORDS)
+async def test_a_stream_that_had_thought_goes_on_elsewhere(mark, said, prefix, note):
+    """With its thought where the file is the same; else from the text that was said, or from the
+    beginning. The client is told which."""
+    house = Household(fingerprints=("same", mark, mark), node1=[*said, GONE], node2=WORDS)
     _, events = await house.read(LONG)
     assert [*said, Note(note)] == events[: len(said) + 1]
     assert events[len(said) + 1 : -1] == WORDS[:-1]
-    assert (house.jobs[1].prefix_text, house.jobs[1].prefix_tokens) == (prefix, None)
+    job = house.jobs[1]
+    assert (job.prefix_thought, job.prefix_text) == prefix
+    assert job.prefix_tokens is None
     assert house.is_tidy
 
 

@@ -132,7 +132,8 @@ def _words(kind: str, has_tools: bool, sees: bool, hears: bool) -> frozenset[str
 def _prompt_tokens(job: Job, contents: _Contents) -> int:
     if job.prompt_tokens is not None:
         return max(1, len(job.prompt_tokens) + len(job.prefix_tokens or ()))
-    size_bytes = contents.text_bytes + _text_bytes(job.prompt) + _text_bytes(job.prefix_text)
+    size_bytes = contents.text_bytes + _text_bytes(job.prompt)
+    size_bytes += _text_bytes(job.prefix_text + job.prefix_thought)
     if job.tools:
         size_bytes += _text_bytes(job.tools)
     if job.inputs:
