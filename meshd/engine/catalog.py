@@ -139,10 +139,14 @@ def walk(root: Path) -> Iterator[Path]:
             if left < 0:
                 LOG.warning("%s: more than %d files; the rest is not looked at", root, ENTRIES_MAX)
                 return
-            if entry.is_dir(follow_symlinks=False):
+            try:
+                is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
+            except OSError:
+                continue  # a link that leads in a circle, or where this daemon may not look
+            if is_folder:
                 if depth < DEPTH_MAX and not entry.name.startswith("."):
                     waiting.append((Path(entry.path), depth + 1))
-            elif entry.is_file():
+            elif is_file:
                 yield Path(entry.path)
 
 
