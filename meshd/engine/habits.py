@@ -63,9 +63,10 @@ class Shown:
 
 
 def ollama_tags(decoded: Any) -> dict[str, tuple[str, ModelRecord]] | None:
-    """Digest and record by name, of `/api/tags`; None where it is not Ollama's list."""
+    """Digest and record by name, of `/api/tags`; None where it is not Ollama's list, but a node's
+    that speaks Ollama's API (`meshd.api.ollama_models`)."""
     listed = decoded.get("models") if isinstance(decoded, Mapping) else None
-    if not isinstance(listed, list):
+    if not isinstance(listed, list) or "meshd" in decoded:
         return None
     found = {}
     for entry in _objects(listed):
