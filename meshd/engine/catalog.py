@@ -152,9 +152,10 @@ def walk(root: Path) -> Iterator[Path]:
 
 def entry_of(path: Path, heads: HeadCache) -> Entry:
     """A model file that the owner named; of a split one the first. Raises EngineError."""
-    beside = [path, *path.parent.glob("*.gguf")] if path.is_file() else []
-    found = next((each for each in gguf_models(dict.fromkeys(beside)) if each.path == path), None)
     try:
+        beside = [path, *path.parent.glob("*.gguf")] if path.is_file() else []
+        named = (each for each in gguf_models(dict.fromkeys(beside)) if each.path == path)
+        found = next(named, None)
         entry = _entry(found or Found(path, (path,), path.stem), heads)
     except OSError as error:
         raise EngineError(f"model file {path} cannot be read: {error.strerror}") from None
