@@ -250,9 +250,47 @@ def test_a_node_that_asks_for_a_key_is_given_one(browser, guarded):
     page.get_by_label("Key").fill("wrong")
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("alert")).to_contain_text("not known here")
-    page.get_by_label("Key").fill(key)
+    page.get_by_label("Key").fill(f"\u200b{key}…")  # copied with a bit of its surroundings
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("heading", name="guarded and the machines it knows")).to_be_visible()
+    room(page, "Connect")
+    for each in page.locator("pre").all():
+        expect(each).to_contain_text("YOUR-KEY")
+    page.close()
+
+
+def test_a_page_that_nobody_looks_at_holds_no_connection(page):
+    """Browsers have six to a host for all tabs: a seventh page would get no answer at all."""
+    hide = "is => Object.defineProperty(document, 'hidden', {value: is, configurable: true})"
+    turn = "document.dispatchEvent(new Event('visibilitychange'))"
+    page.evaluate(hide, True)
+    with page.expect_event("requestfailed", lambda each: each.url.endswith("/events")):
+        page.evaluate(turn)
+    page.evaluate(hide, False)
+    with page.expect_request("**/mesh/v1/events"):
+        page.evaluate(turn)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_an_address_that_was_cut_off_shows_the_room_all_the_same(browser, mesh):
+    """Links are copied by hand, too."""
+    desk, _ = mesh
+    page = browser.new_page()
+    page.goto(address(desk) + "#requests/req%2")
+    expect(page.get_by_role("heading", name="Requests through this node")).to_be_visible()
+    page.close()
+
+
+def test_where_nothing_can_be_copied_no_button_says_so(browser, mesh):
+    """A browser gives no clipboard to a page that another machine sent over plain HTTP."""
+    desk, _ = mesh
+    page = browser.new_page()
+    page.goto(address(desk) + "#connect")
+    expect(page.get_by_role("button", name="Copy")).to_have_count(4)
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.reload()
+    expect(page.locator("pre")).to_have_count(4)
+    expect(page.get_by_role("button", name="Copy")).to_have_count(0)
     page.close()
 
 

@@ -11,7 +11,10 @@ export class Refused extends Error {
   }
 }
 
-export const keepKey = (key) => sessionStorage.setItem(KEY, key);
+// What no header can hold came along when the key was copied.
+export const keepKey = (key) => sessionStorage.setItem(KEY, key.replace(/[^\x21-\x7e]/g, ""));
+
+export const hasKey = () => !!sessionStorage.getItem(KEY);
 
 export function headers(more = {}) {
   const key = sessionStorage.getItem(KEY);
@@ -34,17 +37,26 @@ export async function refusal(answer) {
   return new Refused(answer.status, said.error?.message ?? `The node answered ${answer.status}.`);
 }
 
-// Calls `talk` with a signal that ends it once the node was silent for SILENT_MS, and with what to
-// call at each word of it. A machine that is switched off or hangs does not say that it goes.
+// Settles when somebody looks at the page. One that nobody looks at asks nothing: browsers have six
+// connections to a host for all their tabs, and a seventh page that holds one gets no answer at all.
+const seen = () => new Promise((wake) => {
+  if (!document.hidden) return wake();
+  document.addEventListener("visibilitychange", wake, { once: true });
+});
+
+// Calls `talk` with a signal that ends it once the node was silent for SILENT_MS, or nobody looks, and
+// with what to call at each word of it. A machine that is switched off or hangs says no goodbye.
 async function unlessSilent(signal, talk) {
   const line = new AbortController();
   const end = () => line.abort(signal.reason);
+  const look = () => document.hidden && line.abort(new Error("nobody looks"));
   let timer;
   const heard = () => {
     clearTimeout(timer);
     timer = setTimeout(() => line.abort(new Error(`silent for ${SILENT_MS / 1000} s`)), SILENT_MS);
   };
   signal.addEventListener("abort", end);
+  document.addEventListener("visibilitychange", look);
   heard();
   try {
     return await talk(line.signal, heard);
@@ -53,6 +65,7 @@ async function unlessSilent(signal, talk) {
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", end);
+    document.removeEventListener("visibilitychange", look);
   }
 }
 
@@ -81,6 +94,7 @@ export async function* events(answer, heard = () => {}) {
 // browser or a proxy lets no stream through.
 export async function follow(on, trouble, signal) {
   while (!signal.aborted) {
+    await seen();
     let begun = false;
     try {
       await unlessSilent(signal, async (line, heard) => {
@@ -96,6 +110,7 @@ export async function follow(on, trouble, signal) {
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Refused && error.status === 401) return trouble(error);
+      if (document.hidden) continue;
       if (begun) trouble(error);
     }
     try {
@@ -106,6 +121,7 @@ export async function follow(on, trouble, signal) {
       trouble(null);
     } catch (error) {
       if (signal.aborted) return;
+      if (document.hidden) continue;
       trouble(error);
       if (error instanceof Refused && error.status === 401) return;
     }

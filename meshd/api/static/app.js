@@ -13,8 +13,17 @@ import { count, gib } from "./words.js";
 
 const ROOMS = [["mesh", "Mesh"], ["requests", "Requests"], ["try", "Try it"], ["node", "This node"], ["connect", "Connect"]];
 
+// A part of an address as it was meant; as it is, where the address was cut in the middle.
+function plain(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function useRoom() {
-  const read = () => location.hash.slice(1).split("/").map(decodeURIComponent);
+  const read = () => location.hash.slice(1).split("/").map(plain);
   const [room, setRoom] = useState(read());
   useEffect(() => {
     const turn = () => setRoom(read());
