@@ -192,6 +192,17 @@ def _sole_owner(state_dir: Path) -> Iterator[None]:
         yield
 
 
+class _TextLines(logging.Formatter):
+    """One line for each message. Whoever asks names the model, and could name it after a line of
+    the log, or steer the terminal that shows it: what cannot be printed is written out."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        line = super().formatMessage(record)
+        if line.isprintable():
+            return line
+        return "".join(x if x.isprintable() else ascii(x)[1:-1] for x in line)
+
+
 class _JsonLines(logging.Formatter):
     """One JSON object a line, for log collectors."""
 
@@ -212,5 +223,5 @@ def _log_to_stderr(log_format: str) -> None:
     if log_format == "json":
         handler.setFormatter(_JsonLines())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_TextLines("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

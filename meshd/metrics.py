@@ -87,6 +87,7 @@ METRICS: dict[str, Metric] = {
             ("why", "outcome"),
         ),
         Metric("mesh_members", "gauge", "Members known here, by state.", ("state",)),
+        Metric("mesh_links", "gauge", "Nodes that this one is connected to."),
         Metric("mesh_in_flight", "gauge", "Requests this node's engines work on."),
         Metric("mesh_queued", "gauge", "Requests that wait for this node's engines."),
         Metric("mesh_draining", "gauge", "1 while this node takes no new work."),
@@ -108,6 +109,9 @@ METRICS: dict[str, Metric] = {
     )
 }
 """Every metric by name. A counter's page name has `_total` added."""
+
+LINKS = "control_links"
+"""Among the node's own counters the one that also falls, which no counter of Prometheus' may."""
 
 PRESSURE_RATIO = {"normal": 0.0, "warn": 0.5, "critical": 1.0}
 
@@ -225,6 +229,7 @@ def _gauges(
 ) -> dict[str, Any]:
     return {
         "mesh_members": {(state,): count for state, count in members.items()},
+        "mesh_links": {(): counters.get(LINKS, 0)},
         "mesh_in_flight": {(): load.in_flight},
         "mesh_queued": {(): load.queued},
         "mesh_draining": {(): load.draining},
@@ -239,7 +244,7 @@ def _gauges(
         "mesh_model_prompt_tokens_per_second": {
             (row.model_id,): row.prompt_tps for row in load.models
         },
-        "mesh_events": {(name,): count for name, count in counters.items()},
+        "mesh_events": {(name,): count for name, count in counters.items() if name != LINKS},
     }
 
 

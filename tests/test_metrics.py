@@ -117,6 +117,14 @@ def test_gauges_say_what_the_load_record_says(metrics: Metrics) -> None:
     assert value(metrics, "mesh_model_warm", gen_ai_response_model="m") == 1
 
 
+def test_what_also_falls_is_no_counter(metrics: Metrics) -> None:
+    """Prometheus takes a counter that fell for one that began anew, and adds it up again."""
+    page = metrics.page({}, LOAD, 8_000, {"control_links": 3, "frames_in": 7}).decode()
+    assert "mesh_links 3.0" in page
+    assert 'mesh_events_total{name="frames_in"} 7.0' in page
+    assert "control_links" not in page
+
+
 def test_the_shipped_grafana_dashboard_asks_for_metrics_that_exist() -> None:
     """Each query names one; a renamed metric would be an empty panel."""
     board = json.loads((files("meshd.api") / "static" / "grafana.json").read_text("utf-8"))

@@ -64,8 +64,9 @@ def version() -> Reply:
 
 
 def tags(models: Models) -> Reply:
-    """The body of `/api/tags`."""
-    return json_reply({"models": [_listed(model) for model in models]})
+    """The body of `/api/tags`. A node that looks for servers to adopt sees by our name that this is
+    none: it would offer the mesh's models as its own, and ask itself for them without end."""
+    return json_reply({"models": [_listed(model) for model in models], "meshd": __version__})
 
 
 def running(models: Models) -> Reply:

@@ -139,18 +139,23 @@ def walk(root: Path) -> Iterator[Path]:
             if left < 0:
                 LOG.warning("%s: more than %d files; the rest is not looked at", root, ENTRIES_MAX)
                 return
-            if entry.is_dir(follow_symlinks=False):
+            try:
+                is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
+            except OSError:
+                continue  # a link that leads in a circle, or where this daemon may not look
+            if is_folder:
                 if depth < DEPTH_MAX and not entry.name.startswith("."):
                     waiting.append((Path(entry.path), depth + 1))
-            elif entry.is_file():
+            elif is_file:
                 yield Path(entry.path)
 
 
 def entry_of(path: Path, heads: HeadCache) -> Entry:
     """A model file that the owner named; of a split one the first. Raises EngineError."""
-    beside = [path, *path.parent.glob("*.gguf")] if path.is_file() else []
-    found = next((each for each in gguf_models(dict.fromkeys(beside)) if each.path == path), None)
     try:
+        beside = [path, *path.parent.glob("*.gguf")] if path.is_file() else []
+        named = (each for each in gguf_models(dict.fromkeys(beside)) if each.path == path)
+        found = next(named, None)
         entry = _entry(found or Found(path, (path,), path.stem), heads)
     except OSError as error:
         raise EngineError(f"model file {path} cannot be read: {error.strerror}") from None

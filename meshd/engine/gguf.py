@@ -153,7 +153,7 @@ def _shape(values: Mapping[str, object], architecture: str) -> ModelShape:
     heads = max(1, count("attention.head_count"))
     own = values.get(f"{architecture}.attention.head_count_kv", heads)
     if isinstance(own, tuple):
-        kv_heads, recurrent = sum(own), own.count(0) or layers
+        kv_heads, recurrent = sum(map(_whole, own)), own.count(0) or layers
     else:
         interval = count("full_attention_interval") or ATTENTION_INTERVALS.get(architecture, 1)
         # The last layers may only predict further tokens: these are not run here.
@@ -252,9 +252,11 @@ class _Reader:
         for _ in range(count):
             if at + 8 > len(block):
                 start, at = start + at, 0
+                if start > HEAD_MAX_BYTES:
+                    raise self._corrupt("a head that is too long")
                 self._file.seek(start)
                 block = self._file.read(TEXTS_BLOCK_BYTES)
-                if len(block) < 8 or start > HEAD_MAX_BYTES:
+                if len(block) < 8:
                     raise self._corrupt("an end in the middle of the head")
             at += 8 + TEXT_LENGTH.unpack_from(block, at)[0]
         self._file.seek(start)

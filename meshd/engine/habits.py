@@ -5,7 +5,9 @@ Each has lists of its own beside the OpenAI one, and they tell what that one doe
 - Ollama: `/api/tags` (what there is), `/api/ps` (what is loaded, with which context), `/api/show`
   (context length and capabilities of one model). It cuts a prompt that is longer than its running
   context and says nothing, so a model that is not loaded counts with the context it will be loaded
-  with (`num_ctx` of the model, else OLLAMA_CONTEXT_TOKENS), not with what it was made for;
+  with (`num_ctx` of the model, else OLLAMA_CONTEXT_TOKENS), not with what it was made for. What it
+  calls its cloud models (`remote_host`) runs on somebody else's machines, and on its owner's
+  account: no question of the mesh goes there unless he says so (`--engine openai:URL,model=ID`);
 - LM Studio: `/api/v0/models`, with state, type, and both context lengths;
 - llama-server: `/v1/models` and `/props` (slots, context of a slot, template, modalities); as a
   router of several models it says `status.value` in its list;
@@ -63,14 +65,15 @@ class Shown:
 
 
 def ollama_tags(decoded: Any) -> dict[str, tuple[str, ModelRecord]] | None:
-    """Digest and record by name, of `/api/tags`; None where it is not Ollama's list."""
+    """Digest and record by name, of `/api/tags`; None where it is not Ollama's list, but a node's
+    that speaks Ollama's API (`meshd.api.ollama_models`)."""
     listed = decoded.get("models") if isinstance(decoded, Mapping) else None
-    if not isinstance(listed, list):
+    if not isinstance(listed, list) or "meshd" in decoded:
         return None
     found = {}
     for entry in _objects(listed):
         name, digest = _word(entry.get("name")), _word(entry.get("digest"))
-        if name and digest:
+        if name and digest and not entry.get("remote_host"):
             details = _object(entry.get("details"))
             short = name.removesuffix(":latest")
             found[name] = (

@@ -87,7 +87,7 @@ class Ledger:
 
     def update(self, promises: Mapping[str, Promise]) -> None:
         """These are our promises from now on."""
-        if promises == self._promises:
+        if promises == self._promises and self._is_seen:
             return
         with self._turn():
             self._promises = dict(promises)
@@ -145,10 +145,19 @@ class Ledger:
                 found.setdefault(group, []).extend(promises)
         return found
 
+    @property
+    def _is_seen(self) -> bool:
+        """Nobody swept our file away: systemd does when its owner logs out (RemoveIPC), macOS when
+        it has not changed in three days."""
+        return self._own is None or os.fstat(self._own.fileno()).st_nlink > 0
+
     def _write(self) -> None:
         if self._is_alone:
             return
         try:
+            if self._own is not None and not self._is_seen:
+                self._own.close()
+                self._own = None
             if self._own is None:
                 self._own_path = self._folder / f"{os.getpid()}-{os.urandom(4).hex()}.json"
                 self._own = _open(self._own_path, 0o644)

@@ -70,16 +70,16 @@ def inspect_folder(path: Path) -> MlxHead:
 
     Blocks on the disk for a few milliseconds: call it from a thread.
     """
-    if not path.exists():
-        raise EngineError(
-            f"model folder not found: {path}; check the path given to --engine mlx:PATH"
-        )
-    if not path.is_dir():
-        raise EngineError(
-            f"{path} is a file, and MLX models are folders (config.json, *.safetensors, "
-            "tokenizer.json); for a GGUF file use llamacpp:PATH"
-        )
     try:
+        if not path.exists():
+            raise EngineError(
+                f"model folder not found: {path}; check the path given to --engine mlx:PATH"
+            )
+        if not path.is_dir():
+            raise EngineError(
+                f"{path} is a file, and MLX models are folders (config.json, *.safetensors, "
+                "tokenizer.json); for a GGUF file use llamacpp:PATH"
+            )
         return _head(path)
     except OSError as error:
         raise EngineError(f"model folder {path} cannot be read: {error.strerror}") from None

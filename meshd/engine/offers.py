@@ -57,9 +57,11 @@ class Offers:
     def _chosen(self) -> list[tuple[Engine, ModelRecord, ModelLoad]]:
         chosen: dict[str, tuple[Engine, ModelRecord, ModelLoad]] = {}
         for engine in self._engines:
-            for record, load in zip(engine.models(), engine.stats(), strict=True):
-                known = chosen.get(record.model_id)
-                if known is None or (load.warm and not known[2].warm):
+            # Paired by id: between the two questions a moment may pass that changes the answers.
+            loads = {load.model_id: load for load in engine.stats()}
+            for record in engine.models():
+                load, known = loads.get(record.model_id), chosen.get(record.model_id)
+                if load is not None and (known is None or (load.warm and not known[2].warm)):
                     chosen[record.model_id] = (engine, record, load)
         told = list(chosen.values())
         if len(told) > limits.MODELS_MAX:

@@ -107,6 +107,11 @@ class Place:
         """It can be asked at once."""
         return self.engine is not None and self.loading is None and not self.is_leaving
 
+    @property
+    def is_broken(self) -> bool:
+        """Its worker ended again and again: nothing of it is in memory."""
+        return self.engine is not None and not self.engine.models()
+
     def resident(self) -> Resident:
         """As the rules see it."""
         return Resident(
@@ -114,7 +119,7 @@ class Place:
             self.needs_bytes,
             self.last_used_s,
             busy=self.jobs > 0 or self.loading is not None or self.is_leaving,
-            pinned=self.is_pinned,
+            pinned=self.is_pinned and not self.is_broken,
             kept=self.lodger.is_wanted,
             card_bytes=self.split.card_bytes if self.split is not None else 0,
         )
@@ -133,7 +138,7 @@ class Place:
     def is_set_aside(self, now: float) -> bool:
         """It could not be loaded just now, or its worker ended again and again."""
         if self.engine is not None:
-            return not self.engine.models()
+            return self.is_broken
         return bool(self.trouble) and now - self.tried_at_s < SET_ASIDE_S
 
     def record(self) -> ModelRecord:

@@ -130,8 +130,9 @@ class ResidentEngine:
         """Make a model warm; `force` by the owner goes beyond what memory allows. Raises
         EngineError, and of it LoadRefused when the memory cannot be had."""
         place = self._place(model_id)
-        if place.engine is not None and not place.engine.models():
+        if place.is_broken:
             await self._drop(place)
+            place = self._place(model_id)  # its file may have been looked at meanwhile
         await self._warm(place, force=force)
 
     async def unload(self, model_id: str) -> None:
@@ -309,7 +310,7 @@ class ResidentEngine:
         """Models come to a disk, and leave it, while a daemon runs."""
         while True:
             found = await asyncio.to_thread(self._found)
-            self._forget({lodger.record.model_id for lodger in found})
+            self._follow({lodger.record.model_id: lodger for lodger in found})
             self._take(found)
             await asyncio.sleep(FIND_EVERY_S)
 
@@ -322,11 +323,17 @@ class ResidentEngine:
                 self._places.setdefault(model_id, Place(lodger, is_pinned=model_id in self._pins))
         self._name()
 
-    def _forget(self, present: Collection[str]) -> None:
-        """Cold models whose files are gone are offered no more."""
+    def _follow(self, present: Mapping[str, Lodger]) -> None:
+        """Cold models are what their files are now: one that moved is loaded from where it lies,
+        and one whose weights are gone, or are others by now, is offered no more as it was."""
         for place in list(self._places.values()):
             is_idle = place.engine is None and not place.jobs and place.loading is None
-            if is_idle and not place.lodger.is_wanted and place.model_id not in present:
+            if not is_idle or place.lodger.is_wanted:
+                continue
+            lodger = present.get(place.model_id)
+            if lodger and lodger.record.fingerprint == place.lodger.record.fingerprint:
+                place.lodger = lodger
+            else:
                 del self._places[place.model_id]
 
     def _name(self) -> None:

@@ -3,7 +3,8 @@ OpenAI's format.
 
 Its models are listed every few seconds, never tried: a probe by inference would load models, evict
 others, and cost money. A server that is down is an engine without models, not an error: it may come
-back.
+back. One that is at work for us and lists nothing meanwhile is busy, not down: many of those for
+speech and pictures do one thing at a time.
 
 The way of a job is kept short, because it is the whole gateway's way: a small client of our own
 with connections kept alive, a body encoded once, events decoded from each network read as one
@@ -69,6 +70,13 @@ decoded answer; raises ConnectionFailed, and ValueError for what is no JSON or n
 
 Lister = Callable[[Get], Awaitable[tuple[list[Listed], int]]]
 """Lists a server's models, and its slots (0: not said). Raises what `Get` raises."""
+
+
+class ListingLate(ValueError):
+    """A server did not list its models in time."""
+
+    def __init__(self) -> None:
+        super().__init__(f"no list of models within {LISTING_TIMEOUT_S:.0f} s")
 
 
 class UpstreamEngine:
@@ -243,27 +251,27 @@ class UpstreamEngine:
         if self._lister is not None:
             await self._refresh_by(self._lister)
             return
-        trouble = ""
+        trouble: Exception | None = None
         for base in self._bases:
             try:
                 listed = await self._list(base)
             except (ConnectionFailed, ValueError) as error:
-                trouble = trouble or str(error)
+                trouble = trouble or error
                 continue
             self._base = base
             self._bases = (base, *(other for other in self._bases if other != base))
             self._keep(listed, "")
             return
-        self._keep([], trouble)
+        self._miss(trouble)
 
     async def _refresh_by(self, lister: Lister) -> None:
         try:
             async with asyncio.timeout(LISTING_TIMEOUT_S):
                 listed, slots = await lister(self._ask)
         except TimeoutError:
-            self._keep([], f"no list of models within {LISTING_TIMEOUT_S:.0f} s")
+            self._miss(ListingLate())
         except (ConnectionFailed, ValueError) as error:
-            self._keep([], str(error))
+            self._miss(error)
         else:
             self._slots = slots or self._slots
             self._keep(listed, "")
@@ -282,7 +290,7 @@ class UpstreamEngine:
             async with asyncio.timeout(LISTING_TIMEOUT_S):
                 body = await self._get(f"{base}/models")
         except TimeoutError:
-            raise ValueError(f"no list of models within {LISTING_TIMEOUT_S:.0f} s") from None
+            raise ListingLate from None
         if not body:
             # mlx_lm server does so while the hub's cache folder does not exist, and serves anyway.
             if self._only:
@@ -305,6 +313,11 @@ class UpstreamEngine:
             return answer
         finally:
             exchange.end()
+
+    def _miss(self, trouble: Exception | None) -> None:
+        """There was no list, for this reason."""
+        if not isinstance(trouble, ListingLate) or not any(self._in_flight.values()):
+            self._keep([], str(trouble))
 
     def _keep(self, listed: list[Listed], trouble: str) -> None:
         if self._only and not trouble:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import threading
+from contextlib import suppress
 
 import openai
 import pytest
@@ -112,6 +114,12 @@ def ask(daemon, tokens):
             pass
 
 
+def ask_in_vain(daemon):
+    """A long one, whose node will be lost."""
+    with suppress(openai.APIError):
+        ask(daemon, 500)
+
+
 def test_it_shows_the_mesh_and_what_happens_in_it_live(page, mesh):
     """Both nodes; a request while it runs, as a moving line and a row; afterwards, why there."""
     desk, _ = mesh
@@ -165,6 +173,42 @@ def test_a_code_for_pairing_is_shown_with_its_picture(page):
     picture(page, "pairing")
 
 
+def test_a_code_that_cannot_be_had_is_said_to_be(browser, mesh):
+    """Also the second time, when the first code has run out."""
+    desk, _ = mesh
+    page = browser.new_page()
+    page.goto(address(desk))
+    said = [
+        {"status": 200, "json": {"code": "1234 5678", "door": 8790, "expires_s": 1}},
+        {"status": 409, "json": {"error": {"message": "the door's port is taken"}}},
+    ]
+    page.route("**/mesh/v1/pair", lambda route: route.fulfill(**said.pop(0)))
+    room(page, "This node")
+    page.get_by_role("button", name="Show a code").click()
+    expect(page.locator(".code")).to_have_text("1234 5678")
+    page.get_by_role("button", name="Show a code").click()
+    expect(page.get_by_role("alert")).to_contain_text("the door's port is taken")
+    page.close()
+
+
+def test_a_look_at_another_room_costs_no_conversation(page):
+    """The answer goes on, and can still be stopped; its story says so when it has ended."""
+    room(page, "Try it")
+    page.get_by_label("Your question").fill("What happens elsewhere?")
+    page.get_by_role("button", name="Ask").click()
+    room(page, "Requests")
+    running = page.get_by_role("row").filter(has_text="running")
+    running.get_by_role("link").click()
+    story = page.get_by_label("One request")
+    expect(story).to_contain_text("attic: running")
+    room(page, "Try it")
+    expect(page.locator(".talk li.user")).to_contain_text("elsewhere")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".talk li.assistant")).to_contain_text("stopped")
+    page.go_back()
+    expect(story).to_contain_text("attic: cancelled")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_stands_in_anybodys_way(browser, mesh, scheme):
     """axe finds no serious fault in any room, in either scheme; nothing is wider than a phone."""
@@ -206,9 +250,47 @@ def test_a_node_that_asks_for_a_key_is_given_one(browser, guarded):
     page.get_by_label("Key").fill("wrong")
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("alert")).to_contain_text("not known here")
-    page.get_by_label("Key").fill(key)
+    page.get_by_label("Key").fill(f"\u200b{key}…")  # copied with a bit of its surroundings
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("heading", name="guarded and the machines it knows")).to_be_visible()
+    room(page, "Connect")
+    for each in page.locator("pre").all():
+        expect(each).to_contain_text("YOUR-KEY")
+    page.close()
+
+
+def test_a_page_that_nobody_looks_at_holds_no_connection(page):
+    """Browsers have six to a host for all tabs: a seventh page would get no answer at all."""
+    hide = "is => Object.defineProperty(document, 'hidden', {value: is, configurable: true})"
+    turn = "document.dispatchEvent(new Event('visibilitychange'))"
+    page.evaluate(hide, True)
+    with page.expect_event("requestfailed", lambda each: each.url.endswith("/events")):
+        page.evaluate(turn)
+    page.evaluate(hide, False)
+    with page.expect_request("**/mesh/v1/events"):
+        page.evaluate(turn)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_an_address_that_was_cut_off_shows_the_room_all_the_same(browser, mesh):
+    """Links are copied by hand, too."""
+    desk, _ = mesh
+    page = browser.new_page()
+    page.goto(address(desk) + "#requests/req%2")
+    expect(page.get_by_role("heading", name="Requests through this node")).to_be_visible()
+    page.close()
+
+
+def test_where_nothing_can_be_copied_no_button_says_so(browser, mesh):
+    """A browser gives no clipboard to a page that another machine sent over plain HTTP."""
+    desk, _ = mesh
+    page = browser.new_page()
+    page.goto(address(desk) + "#connect")
+    expect(page.get_by_role("button", name="Copy")).to_have_count(4)
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.reload()
+    expect(page.locator("pre")).to_have_count(4)
+    expect(page.get_by_role("button", name="Copy")).to_have_count(0)
     page.close()
 
 
@@ -222,6 +304,40 @@ def test_a_browser_without_streams_still_sees_the_mesh(browser, mesh):
     page.close()
 
 
+def test_what_a_lost_node_last_did_is_not_shown_as_done_now(browser, mortal):
+    """It was busy when it was killed, and one waited."""
+    desk, attic = mortal
+    page = browser.new_page()
+    page.goto(address(desk))
+    asking = [threading.Thread(target=ask_in_vain, args=(desk,)) for _ in range(3)]
+    for each in asking:
+        each.start()
+    expect(page.locator("svg").get_by_text("2 busy")).to_be_visible(timeout=10_000)
+    expect(page.locator("svg").get_by_text("1 wait")).to_be_visible(timeout=10_000)
+    attic.kill()
+    expect(page.locator("svg").get_by_text("dead")).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("busy")).to_have_count(0)
+    room(page, "Requests")
+    expect(page.get_by_text("0 waiting in the mesh")).to_be_visible()
+    page.close()
+    for each in asking:
+        each.join()
+
+
+def test_a_node_that_says_nothing_is_not_shown_as_if_it_did(browser, mortal):
+    """A machine that hangs or is switched off closes no connection; the page notices all the same,
+    and goes on when the node does."""
+    desk, _ = mortal
+    page = browser.new_page()
+    page.goto(address(desk))
+    expect(page.locator("svg.picture")).to_be_visible()
+    desk.process.send_signal(signal.SIGSTOP)
+    expect(page.get_by_role("alert")).to_contain_text("silent for", timeout=15_000)
+    desk.process.send_signal(signal.SIGCONT)
+    expect(page.get_by_role("alert")).to_have_count(0, timeout=15_000)
+    page.close()
+
+
 def test_nodes_that_are_gone_are_said_to_be(browser, mortal):
     """Of a peer the page says that it is dead; of its own node it keeps what it knew, and says that
     it is old."""
@@ -230,7 +346,7 @@ def test_nodes_that_are_gone_are_said_to_be(browser, mortal):
     page.goto(address(desk))
     expect(page.get_by_role("listitem").filter(has_text="attic")).to_be_visible()
     attic.kill()
-    expect(page.get_by_text("dead", exact=True)).to_be_visible(timeout=10_000)
+    expect(page.locator(".card").get_by_text("dead", exact=True)).to_be_visible(timeout=10_000)
     desk.kill()
     expect(page.get_by_role("alert")).to_contain_text("does not answer", timeout=15_000)
     with pytest.raises(Error):

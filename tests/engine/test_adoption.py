@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from meshd.api import ollama_models
 from meshd.core.ports import EngineError
 from meshd.engine import adoption
 from meshd.engine.adoption import USUAL_SPOTS, Spot, adopters
@@ -130,8 +132,19 @@ async def test_slots_are_what_llama_server_says() -> None:
 
 @pytest.mark.parametrize("kind", [spot.kind for spot in USUAL_SPOTS])
 async def test_another_program_on_the_usual_port_is_left_alone(kind: str) -> None:
-    """Somebody's web server, or a node of this mesh, is no model server."""
-    server = Recorded(**{"/v1/models": recorded.OURS, "/api/tags": {"tags": []}, "/": {}})
+    """Somebody's web server is no model server."""
+    server = Recorded(**{"/v1/models": {"a": 1}, "/api/tags": {"tags": []}, "/": {}})
+    async with server.adopted(kind) as engine:
+        assert ids(engine) == []
+
+
+@pytest.mark.parametrize("kind", [spot.kind for spot in USUAL_SPOTS])
+async def test_a_node_on_the_usual_port_is_left_alone(kind: str) -> None:
+    """This one itself perhaps, which speaks Ollama's API too: it would ask itself without end."""
+    model = {"id": "m", "created": 0, "quantisation": "Q4_0", "aliases": []}
+    tags = json.loads(ollama_models.tags([model]).body)
+    assert tags["models"][0]["digest"]
+    server = Recorded(**OLLAMA | {"/v1/models": recorded.OURS, "/api/tags": tags})
     async with server.adopted(kind) as engine:
         assert ids(engine) == []
 

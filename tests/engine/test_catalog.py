@@ -159,6 +159,13 @@ def test_a_loop_of_folders_is_not_walked(tmp_path: Path) -> None:
     assert [file.name for file in walk(tmp_path)] == ["m.gguf"]
 
 
+def test_a_link_that_leads_in_a_circle_costs_nobody_else(tmp_path: Path) -> None:
+    """As one that leads where this daemon may not look: the others are found all the same."""
+    write(tmp_path / "good.gguf")
+    (tmp_path / "circle.gguf").symlink_to(tmp_path / "circle.gguf")
+    assert one(tmp_path).model_id == "good"
+
+
 def test_a_walk_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home folder named by mistake costs a bounded number of looks."""
     monkeypatch.setattr(catalog, "ENTRIES_MAX", 5)

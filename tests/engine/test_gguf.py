@@ -94,6 +94,7 @@ def test_equal_files_have_equal_fingerprints_and_others_do_not(write):
         (gguf([pair("k", ARRAY, struct.pack("<IQ", ARRAY, 1))]), "array of value type 9"),
         (gguf([pair("k", STRING, struct.pack("<Q", 2**60))]), "too long"),
         (gguf([pair("k", ARRAY, struct.pack("<IQ", 10, 2**60))]), "too long"),
+        (gguf([pair("k", ARRAY, struct.pack("<IQQ", STRING, 2, 2**64 - 1))]), "too long"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(write, content, said):
@@ -137,6 +138,13 @@ def test_heads_that_differ_by_layer_are_summed(tmp_path):
     said = {"llama_block_count": 4, "llama_attention.head_count_kv": [8, 0, 0, 8]}
     shape = inspect(modelfiles.write(tmp_path / "m.gguf", **said)).shape
     assert shape.kv_heads == 16
+
+
+@pytest.mark.parametrize(("kind", "packed"), [(5, struct.pack("<2i", -9, 4)), (6, b"\xff" * 8)])
+def test_heads_that_are_no_count_are_none(write, kind, packed):
+    """Less than nothing, and what is no number, makes no model smaller than its weights."""
+    heads = pair("llama.attention.head_count_kv", ARRAY, struct.pack("<IQ", kind, 2) + packed)
+    assert inspect(write(gguf([*PAIRS, heads]))).shape.kv_heads in {0, 4}
 
 
 SSM = {"conv_kernel": 4, "inner_size": 64, "state_size": 16, "group_count": 2}

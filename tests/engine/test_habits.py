@@ -129,6 +129,15 @@ def test_ollamas_loaded_model_has_the_context_it_runs_with() -> None:
     assert listed.served_name == "llama3.2:latest"
 
 
+def test_what_ollama_runs_on_the_internet_is_not_taken_for_this_machines() -> None:
+    """Nobody's question leaves the house because a machine in it has an account there."""
+    remote = {"remote_model": "gpt-oss:120b", "remote_host": "https://ollama.com:443"}
+    cloud = {"name": "gpt-oss:120b-cloud", "digest": "569662207105", "size": 384} | remote
+    tags = habits.ollama_tags({"models": [cloud, *TAGS["models"]]})
+    assert tags is not None
+    assert tags.keys() == {"llama3.2:latest", "nomic-embed-text:latest"}
+
+
 def test_ollamas_cold_model_has_the_context_it_will_get() -> None:
     """Not what it was made for: a longer prompt would be cut without a word."""
     (listed,) = ollama(running={"models": []})

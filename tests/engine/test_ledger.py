@@ -40,6 +40,18 @@ def test_what_one_promises_another_sees(tmp_path: Path) -> None:
     two.close()
 
 
+def test_a_file_that_was_swept_away_is_written_again(tmp_path: Path) -> None:
+    """As systemd and macOS do with what looks forgotten: the promise holds all the same."""
+    one, two = Ledger(tmp_path), Ledger(tmp_path)
+    promise(one, "a", 4 * GB)
+    for file in tmp_path.glob("*.json"):
+        file.unlink()
+    one.update({"a": (4 * GB, 0)})
+    assert two.others() == {"": [(4 * GB, 0)]}
+    one.close()
+    assert [*tmp_path.glob("*.json")] == []
+
+
 def test_a_rule_that_promises_nothing_leaves_nothing(tmp_path: Path) -> None:
     """A refused load holds no memory."""
     one, two = Ledger(tmp_path), Ledger(tmp_path)

@@ -33,6 +33,14 @@ def wanted(path: Path, gigabytes: float = 1000, **options: object):
     return lodger
 
 
+@pytest.mark.parametrize("kind", [LlamaSpec, MlxSpec])
+def test_a_place_that_cannot_be_looked_at_is_said_in_one_line(kind) -> None:
+    """A folder of somebody else's, say: the owner learns which, and the node does not start."""
+    path = Path("x" * 300)
+    with pytest.raises(EngineError, match="x" * 300):
+        wanted_lodgers([(kind(str(path)), path)], machine(8))
+
+
 def test_the_context_is_what_the_model_and_the_machine_allow() -> None:
     """SmolLM2 was made for 8,192 tokens; on a machine of 1.5 GB it gets half of them."""
     assert wanted(bundled_gguf()).record.context_length == 8192

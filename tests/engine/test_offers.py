@@ -42,3 +42,13 @@ async def test_a_large_catalog_speaks_of_its_warm_models() -> None:
     told = Offers([*cold, warm]).models()
     assert len(told) == limits.MODELS_MAX
     assert told[0].model_id == "warm"
+
+
+async def test_a_model_that_comes_back_between_two_questions_spoils_no_offer() -> None:
+    """It was set aside for a minute, which is over just then: it is offered at the next look."""
+    one, two = engine("1", "m"), engine("2", "n")
+    for each in (one, two):
+        await each.start()
+    one.stats = lambda: ()  # type: ignore[method-assign]
+    offers = Offers([one, two])
+    assert [load.model_id for load in offers.stats()] == ["n"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -90,6 +90,9 @@ class Model(EmulatedEngine):
         await super().close()
         self.desk.taken.pop(self.model, None)
         self.desk.on_card.pop(self.model, None)
+
+    def models(self) -> Sequence[ModelRecord]:
+        return () if self.model in self.desk.broken else super().models()
 
     def cached_prefixes(self, model_id: str) -> bytes:
         return model_id.encode()
@@ -322,6 +325,22 @@ async def test_a_model_that_cannot_be_loaded_is_set_aside(desk: Desk, housed) ->
         desk.broken.clear()
         await engine.load("a")
         assert warm(engine) == {"a"}
+
+
+async def test_a_pinned_model_whose_worker_is_lost_for_good_comes_back(
+    desk: Desk, housed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pin keeps what is in memory, and nothing of it is: it is loaded again when it is asked for,
+    by the owner at once."""
+    monkeypatch.setattr(residency, "LOOK_S", 0.01)
+    async with housed(desk.lodger("a", 4)) as engine:
+        await engine.load("a")
+        await engine.pin("a")
+        desk.broken.add("a")
+        await until(lambda: engine.reserved_bytes == 0)
+        desk.broken.clear()
+        await engine.load("a")
+        assert (warm(engine), engine.pinned) == ({"a"}, ("a",))
 
 
 async def test_a_wanted_model_that_cannot_be_loaded_stops_the_start(desk: Desk, housed) -> None:

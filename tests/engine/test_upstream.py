@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from meshd.core.ports import EngineError
-from meshd.engine import http_client
+from meshd.engine import http_client, upstream
+from meshd.engine.adoption import LlamaServer
 from meshd.engine.upstream import UpstreamEngine, first_events_apart
 from protocol.jobs import Finish, TextDelta
 from tests.engine.scripted import (
@@ -24,6 +25,8 @@ from tests.engine.scripted import (
     adopted,
     reply,
 )
+
+OWNED = reply(b'{"data": [{"id": "m", "owned_by": "llamacpp"}]}')
 
 
 @pytest.fixture
@@ -203,6 +206,24 @@ async def test_a_silent_server_is_given_up(script, monkeypatch):
         (failure,) = await anext(stream)
     assert "silent" in failure.message
     assert failure.elsewhere
+
+
+@pytest.mark.parametrize("lister", [None, LlamaServer()])
+async def test_a_server_that_is_at_work_and_lists_nothing_is_busy(script, monkeypatch, lister):
+    """Many do one thing at a time. One that is silent and has no job of ours has no models."""
+    monkeypatch.setattr(upstream, "LISTING_TIMEOUT_S", 0.02)
+    script.listing = OWNED
+    script.replies = [b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + CHUNK]
+    async with adopted(script, refresh_s=0.01, lister=lister) as engine:
+        stream = engine.generate(JOB)
+        await anext(stream)
+        script.listing, asked = b"", len(script.heads)
+        while len(script.heads) < asked + 6:  # noqa: ASYNC110 - the server has no event for it
+            await asyncio.sleep(0.01)
+        assert [record.model_id for record in engine.models()] == ["m"]
+        await stream.aclose()
+        while engine.models():  # noqa: ASYNC110 - nor has the engine
+            await asyncio.sleep(0.01)
 
 
 async def test_a_server_that_is_down_is_an_engine_without_models(answer, unused_tcp_port):

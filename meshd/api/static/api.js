@@ -2,6 +2,7 @@
 
 const KEY = "meshd-key";
 const POLL_MS = 2000; // where a stream of events cannot be had
+const SILENT_MS = 8000; // the node says something every second, if only that it is there
 
 export class Refused extends Error {
   constructor(status, message) {
@@ -10,7 +11,10 @@ export class Refused extends Error {
   }
 }
 
-export const keepKey = (key) => sessionStorage.setItem(KEY, key);
+// What no header can hold came along when the key was copied.
+export const keepKey = (key) => sessionStorage.setItem(KEY, key.replace(/[^\x21-\x7e]/g, ""));
+
+export const hasKey = () => !!sessionStorage.getItem(KEY);
 
 export function headers(more = {}) {
   const key = sessionStorage.getItem(KEY);
@@ -33,14 +37,47 @@ export async function refusal(answer) {
   return new Refused(answer.status, said.error?.message ?? `The node answered ${answer.status}.`);
 }
 
-// The events of one server-sent stream, as [name, text]. fetch and not EventSource, which could
-// send no key.
-export async function* events(answer) {
+// Settles when somebody looks at the page. One that nobody looks at asks nothing: browsers have six
+// connections to a host for all their tabs, and a seventh page that holds one gets no answer at all.
+const seen = () => new Promise((wake) => {
+  if (!document.hidden) return wake();
+  document.addEventListener("visibilitychange", wake, { once: true });
+});
+
+// Calls `talk` with a signal that ends it once the node was silent for SILENT_MS, or nobody looks, and
+// with what to call at each word of it. A machine that is switched off or hangs says no goodbye.
+async function unlessSilent(signal, talk) {
+  const line = new AbortController();
+  const end = () => line.abort(signal.reason);
+  const look = () => document.hidden && line.abort(new Error("nobody looks"));
+  let timer;
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => line.abort(new Error(`silent for ${SILENT_MS / 1000} s`)), SILENT_MS);
+  };
+  signal.addEventListener("abort", end);
+  document.addEventListener("visibilitychange", look);
+  heard();
+  try {
+    return await talk(line.signal, heard);
+  } catch (error) {
+    throw line.signal.aborted ? line.signal.reason : error; // browsers word it each in its own way
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", end);
+    document.removeEventListener("visibilitychange", look);
+  }
+}
+
+// The events of one server-sent stream, as [name, text]; `heard` is called for whatever comes.
+// fetch and not EventSource, which could send no key.
+export async function* events(answer, heard = () => {}) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
+    heard();
     held += value;
     const parts = held.split("\n\n");
     held = parts.pop();
@@ -57,24 +94,34 @@ export async function* events(answer) {
 // browser or a proxy lets no stream through.
 export async function follow(on, trouble, signal) {
   while (!signal.aborted) {
+    await seen();
+    let begun = false;
     try {
-      const answer = await fetch("/mesh/v1/events", { headers: headers(), signal });
-      if (!answer.ok) throw await refusal(answer);
-      if (!answer.body || typeof TextDecoderStream === "undefined") throw new Error("no streams here");
-      for await (const [name, text] of events(answer)) {
-        trouble(null);
-        on(name, JSON.parse(text));
-      }
+      await unlessSilent(signal, async (line, heard) => {
+        const answer = await fetch("/mesh/v1/events", { headers: headers(), signal: line });
+        if (!answer.ok) throw await refusal(answer);
+        if (!answer.body || typeof TextDecoderStream === "undefined") throw new Error("no streams here");
+        for await (const [name, text] of events(answer, heard)) {
+          begun = true;
+          trouble(null);
+          on(name, JSON.parse(text));
+        }
+      });
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Refused && error.status === 401) return trouble(error);
+      if (document.hidden) continue;
+      if (begun) trouble(error);
     }
     try {
-      on("status", await ask("/mesh/v1/status", { signal }));
-      on("requests", await ask("/mesh/v1/requests", { signal }));
+      await unlessSilent(signal, async (line) => {
+        on("status", await ask("/mesh/v1/status", { signal: line }));
+        on("requests", await ask("/mesh/v1/requests", { signal: line }));
+      });
       trouble(null);
     } catch (error) {
       if (signal.aborted) return;
+      if (document.hidden) continue;
       trouble(error);
       if (error instanceof Refused && error.status === 401) return;
     }

@@ -13,8 +13,17 @@ import { count, gib } from "./words.js";
 
 const ROOMS = [["mesh", "Mesh"], ["requests", "Requests"], ["try", "Try it"], ["node", "This node"], ["connect", "Connect"]];
 
+// A part of an address as it was meant; as it is, where the address was cut in the middle.
+function plain(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function useRoom() {
-  const read = () => location.hash.slice(1).split("/").map(decodeURIComponent);
+  const read = () => location.hash.slice(1).split("/").map(plain);
   const [room, setRoom] = useState(read());
   useEffect(() => {
     const turn = () => setRoom(read());
@@ -44,13 +53,14 @@ function App() {
       <nav aria-label="Rooms">${ROOMS.map(([id, name]) => html`<a href="#${id}" aria-current=${room === id ? "page" : undefined}>${name}</a>`)}</nav>
       <span class="sum">${sum(status)}</span></header>
     <main>${trouble && html`<p class="note bad" role="alert">This node does not answer now (${trouble.message}). What you see is old; the page tries again.</p>`}
-      <${Room} ...${{ room, chosen, status, myself, models, asked }} /></main>`;
+      <${Room} ...${{ room, chosen, status, myself, models, asked }} />
+      <div hidden=${room !== "try"}><${Playground} models=${models} /></div></main>`;
 }
 
 function Room({ room, chosen, status, myself, models, asked }) {
   switch (room) {
     case "requests": return html`<${Requests} rows=${asked.requests} open=${asked.open} chosen=${chosen} members=${status.members} />`;
-    case "try": return html`<${Playground} models=${models} />`;
+    case "try": return null; // always there, so that a look at another room costs no conversation
     case "node": return html`<${Models} myself=${myself} /><${Pairing} myself=${myself} />`;
     case "connect": return html`<${Clients} model=${models[0]} />`;
     default: return html`<h2>${status.node.name} and the machines it knows</h2>

@@ -57,7 +57,8 @@ export function Pairing({ myself }) {
   }, [open]);
   async function invite() {
     const body = await act("invite", "/mesh/v1/pair", { token: false });
-    if (body) setOpen({ ...body, until: Date.now() + body.expires_s * 1000 });
+    setOpen(body && { ...body, until: Date.now() + body.expires_s * 1000 });
+    setLeft(body ? Math.round(body.expires_s) : 0);
   }
   const line = open && `meshctl join ${open.code} --at ${place(myself, open.door)}`;
   return html`<h2>Let another machine in</h2>

@@ -1,7 +1,7 @@
 // The mesh as a picture and as cards: memory as the fill of each node, requests as moving lines.
 
 import { html } from "./vendor/htm-preact.js";
-import { count, gib, memory, rate, standing, time } from "./words.js";
+import { count, gib, isGone, memory, rate, standing, time } from "./words.js";
 
 const WIDTH = 720;
 const HEIGHT = 360;
@@ -23,6 +23,7 @@ function Node({ node, at: [x, y], self }) {
   const held = memory(node);
   const fill = held ? 2 * RADIUS * held.ratio : 0;
   const warm = node.models.filter((model) => model.warm).length;
+  const gone = isGone(node);
   const busy = node.load?.in_flight ?? 0;
   const queued = node.load?.queued ?? 0;
   return html`<g class="${node.state} ${held?.pressure ?? ""} ${self ? "self" : ""}"
@@ -32,8 +33,8 @@ function Node({ node, at: [x, y], self }) {
     <rect class="memory" clip-path="url(#clip-${node.id})" x=${-RADIUS} y=${RADIUS - fill}
       width=${2 * RADIUS} height=${fill} />
     <circle class="node" r=${RADIUS} fill="none" style="fill:none" />
-    <text y="-2">${busy ? `${busy} busy` : "idle"}</text>
-    <text class="minor" y="13">${queued ? `${queued} wait` : `${warm} warm`}</text>
+    <text y="-2">${gone ? node.state : busy ? `${busy} busy` : "idle"}</text>
+    <text class="minor" y="13">${gone ? "" : queued ? `${queued} wait` : `${warm} warm`}</text>
     <text y=${RADIUS + 16}>${node.name}</text>
   </g>`;
 }
@@ -55,9 +56,9 @@ export function Picture({ members, self, requests }) {
   </svg>`;
 }
 
-function ModelLine({ model }) {
+function ModelLine({ model, gone }) {
   const speed = model.generation_tps ? ` · ${rate(model.generation_tps)}` : "";
-  const work = model.in_flight || model.queued ? ` · ${model.in_flight}/${model.slots} busy` : "";
+  const work = !gone && (model.in_flight || model.queued) ? ` · ${model.in_flight}/${model.slots} busy` : "";
   return html`<li><span class=${model.warm ? "state-alive" : "dim"}>${model.warm ? "●" : "○"}</span>
     ${" "}${model.id}<span class="dim small">${model.warm ? "" : " cold"}${speed}${work}${model.emulated ? " · emulated" : ""}</span></li>`;
 }
@@ -72,7 +73,7 @@ export function Cards({ members, self }) {
       <div class="dim small">${node.capacity?.chip ?? ""}${gpus ? ` · ${gpus}` : ""}</div>
       ${held && html`<div class="bar ${held.pressure}"><i style="width:${(held.ratio * 100).toFixed(0)}%"></i></div>
         <div class="small dim">${gib(held.used)} of ${gib(held.total)} in use</div>`}
-      <ul class="small">${node.models.slice(0, 8).map((model) => html`<${ModelLine} key=${model.id} model=${model} />`)}
+      <ul class="small">${node.models.slice(0, 8).map((model) => html`<${ModelLine} key=${model.id} model=${model} gone=${isGone(node)} />`)}
         ${node.models.length > 8 && html`<li class="dim">and ${node.models.length - 8} more</li>`}</ul>
     </li>`;
   })}</ul>`;

@@ -35,7 +35,7 @@ export function Playground({ models }) {
     <form onSubmit=${send}>
       <label for="question" class="small dim">Your question</label>
       <textarea id="question" rows="3" value=${text} onInput=${(e) => setText(e.target.value)}
-        onKeyDown=${(e) => e.key === "Enter" && !e.shiftKey && send(e)}></textarea>
+        onKeyDown=${(e) => e.key === "Enter" && !e.shiftKey && !e.isComposing && send(e)}></textarea>
       <div class="row"><label>Model <select value=${chosen} onChange=${(e) => setModel(e.target.value)}>
         ${models.map((id) => html`<option value=${id}>${id}</option>`)}</select></label>
         <button class="main" disabled=${busy || !chosen}>Ask</button>

@@ -2,12 +2,12 @@
 
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { ask } from "./api.js";
-import { time } from "./words.js";
+import { isGone, time } from "./words.js";
 
 export function Requests({ rows, open, chosen, members }) {
   return html`
     <h2>Requests through this node <span class="dim small">${open} running or waiting</span></h2>
-    ${chosen && html`<${Story} key=${chosen} id=${chosen} />`}
+    ${chosen && html`<${Story} key=${chosen} id=${chosen} state=${rows.find((row) => row.id === chosen)?.state} />`}
     ${rows.length === 0 && html`<p class="dim">Nothing has been asked here yet.</p>`}
     ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label="Requests"><table>
       <thead><tr><th>request</th><th>state</th><th class="wide">model</th><th>node</th>
@@ -25,12 +25,13 @@ export function Requests({ rows, open, chosen, members }) {
 }
 
 // What each person was served lately, over all nodes: who has had least goes first in every queue.
-// People are hashes, the same on every node.
+// People are hashes, the same on every node. Of nodes that are gone the last word is kept, and old.
 function People({ members }) {
   const served = new Map();
-  for (const node of members)
+  const here = members.filter((node) => !isGone(node));
+  for (const node of here)
     for (const { person, tokens } of node.load?.people ?? []) served.set(person, (served.get(person) ?? 0) + tokens);
-  const waiting = members.reduce((sum, node) => sum + (node.load?.queued ?? 0), 0);
+  const waiting = here.reduce((sum, node) => sum + (node.load?.queued ?? 0), 0);
   const most = Math.max(1, ...served.values());
   const order = [...served].sort(([, a], [, b]) => a - b);
   return html`<h2>Queue and people <span class="dim small">${waiting} waiting in the mesh</span></h2>
@@ -41,7 +42,8 @@ function People({ members }) {
           <div class="bar"><i style="width:${((tokens / most) * 100).toFixed(0)}%"></i></div></li>`)}</ul>`}`;
 }
 
-function Story({ id }) {
+// Asked for anew when its state changes: a request that ran when it was looked at ends.
+function Story({ id, state }) {
   const [story, setStory] = useState(null);
   const [trouble, setTrouble] = useState("");
   useEffect(() => {
@@ -49,7 +51,7 @@ function Story({ id }) {
     ask(`/mesh/v1/requests/${encodeURIComponent(id)}`, { signal: end.signal })
       .then(setStory, (error) => end.signal.aborted || setTrouble(error.message));
     return () => end.abort();
-  }, [id]);
+  }, [id, state]);
   if (trouble) return html`<p class="note bad" role="alert">${trouble}</p>`;
   if (!story) return null;
   const last = story.decisions[story.decisions.length - 1];

@@ -29,3 +29,6 @@ export function standing(node) {
   if (node.load?.pressure && node.load.pressure !== "normal") return `${node.load.pressure}: short of memory`;
   return "alive";
 }
+
+// What such a node last said of itself is old.
+export const isGone = (node) => node.state === "dead" || node.state === "left";

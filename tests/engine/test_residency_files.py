@@ -1,0 +1,83 @@
+"""Models whose files change on the disk while the daemon runs."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from meshd.engine import residency
+from meshd.engine.ledger import Ledger
+from meshd.engine.places import Lodger, Machine
+from meshd.engine.residency import ResidentEngine
+from protocol.jobs import Finish
+from tests.engine.test_residency import GB, Desk, ask, desk, ending, until, warm
+
+__all__ = ["desk"]
+
+
+def other_weights(lodger: Lodger, fingerprint: str) -> Lodger:
+    """The same name, another file."""
+    return replace(lodger, record=replace(lodger.record, fingerprint=fingerprint))
+
+
+@asynccontextmanager
+async def living_on(desk: Desk, disk: list[Lodger], folder: Path):
+    """A started residency over what the disk holds, which is looked at all the time."""
+    machine = Machine(desk.read, desk.settled)
+    engine = ResidentEngine(machine, Ledger(folder), found=lambda: list(disk))
+    try:
+        await engine.start()
+        await until(lambda: len(engine.models()) == len(disk))
+        yield engine
+    finally:
+        await engine.close()
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the disk without a pause."""
+    monkeypatch.setattr(residency, "FIND_EVERY_S", 0.005)
+
+
+def sizes(engine: ResidentEngine) -> dict[str, int]:
+    """Bytes by model, as they are announced."""
+    return {record.model_id: record.size_bytes for record in engine.models()}
+
+
+async def test_a_file_that_has_grown_is_judged_by_what_it_is_now(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """A download that was found half done is not loaded into the memory of a half."""
+    disk = [desk.lodger("a", 1)]
+    async with living_on(desk, disk, tmp_path) as engine:
+        disk[:] = [other_weights(desk.lodger("a", 4), "whole")]
+        await until(lambda: sizes(engine) == {"a": 4 * GB})
+        assert isinstance(await ending(engine, ask("a")), Finish)
+        assert engine.reserved_bytes == 4 * GB
+
+
+async def test_a_file_that_moved_is_loaded_from_where_it_lies(desk: Desk, tmp_path: Path) -> None:
+    """The same weights, under the same name, in another place."""
+    here, there = desk.lodger("a", 1), desk.lodger("a", 1)
+    disk = [replace(here, slots=1)]
+    async with living_on(desk, disk, tmp_path) as engine:
+        disk[:] = [replace(there, slots=2)]
+        await until(lambda: [load.slots for load in engine.stats()] == [2])
+
+
+async def test_a_commoner_squeeze_takes_the_plain_name_once_the_other_is_cold(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """Until then the one in memory keeps it; afterwards both are offered."""
+    rare, common = other_weights(desk.lodger("a", 4), "rare"), desk.lodger("a", 2)
+    disk = [rare]
+    async with living_on(desk, disk, tmp_path) as engine:
+        await engine.load("a")
+        disk[:] = [common, other_weights(desk.lodger("a:q8", 4), "rare"), desk.lodger("b", 1)]
+        await until(lambda: "b" in sizes(engine))
+        assert (warm(engine), sizes(engine)["a"]) == ({"a"}, 4 * GB)
+        await engine.unload("a")
+        await until(lambda: sizes(engine) == {"a": 2 * GB, "a:q8": 4 * GB, "b": GB})
