@@ -150,6 +150,8 @@ class KeyStore:
         self._path = state_dir / KEYS_FILE
         self._stamp = _stamp(self._path)
         self._keys = list_keys(state_dir)
+        self._trouble = ""
+        """Why the file could not be read when it was last tried; said once."""
 
     def __len__(self) -> int:
         """How many keys there are; with none, only this machine may ask."""
@@ -171,11 +173,14 @@ class KeyStore:
         stamp = _stamp(self._path)
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
             self._keys = list_keys(self._state_dir)
         except KeysError as error:
-            log.warning("the API keys stay as they were: %s", error)
+            if str(error) != self._trouble:
+                log.warning("the API keys stay as they were: %s", error)
+            self._trouble = str(error)
+        else:
+            self._stamp, self._trouble = stamp, ""
 
     async def keep_fresh(self) -> None:
         """Refresh every LOOK_EVERY_S until cancelled."""

@@ -122,6 +122,25 @@ def test_a_file_that_breaks_leaves_the_keys_as_they_were(
     assert len(caplog.records) == 1
 
 
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails once must not leave a removed key open for good."""
+    key = add_key(tmp_path, "anna", TODAY)
+    store = KeyStore(tmp_path)
+    remove_key(tmp_path, "anna")
+    with monkeypatch.context() as broken:
+        broken.setattr(api_keys, "list_keys", failing)
+        store.refresh()
+    assert store.person_of(key)
+    store.refresh()
+    assert not store.person_of(key)
+
+
+def failing(_: Path) -> None:
+    raise KeysError("the disk says no")
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", '{"format": 2, "keys": []}', '{"format": 1, "keys": [{}]}', "[" * 100_000],
