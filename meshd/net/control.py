@@ -156,10 +156,6 @@ class ControlPlane:
         """This node's capacity, because it changed."""
         self._post("announce", lambda now: self._driven.announce(capacity, now))
 
-    def readdress(self, endpoints: tuple[Endpoint, ...]) -> None:
-        """This node's addresses, because they changed."""
-        self._post("readdress", lambda now: self._readdressed(endpoints, now))
-
     def rekey(self, mesh_key: MeshKey) -> None:
         """The mesh has another key from now on, or this node is in another mesh."""
         self._post("rekey", lambda _: self._rekeyed(mesh_key))
@@ -365,7 +361,10 @@ class ControlPlane:
         return [e for link in links for e in self._driven.candidate(link, now)]
 
     def _keep_remembered(self, now: float) -> Sequence[Effect]:
-        self._peers_file.keep(self._driven.remembered(), now)
+        try:
+            self._peers_file.keep(self._driven.remembered(), now)
+        except ValueError as error:
+            self._notice("warning", str(error))
         return ()
 
     def _check_addresses(self, now: float) -> Sequence[Effect]:
@@ -375,9 +374,6 @@ class ControlPlane:
         if self._endpoints in {None, endpoints}:
             self._endpoints = endpoints
             return ()
-        return self._readdressed(endpoints, now)
-
-    def _readdressed(self, endpoints: tuple[Endpoint, ...], now: float) -> Sequence[Effect]:
         self._endpoints = endpoints
         self._transport.retry()
         return self._driven.readdress(endpoints, now)
