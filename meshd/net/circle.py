@@ -101,6 +101,9 @@ class Circle:
         self._on_notice = on_notice
         self._revoked = frozenset(vault.state.revoked)
         self._advertised = 0
+        self._one_mesh = asyncio.Lock()
+        self._left_behind: frozenset[str] = frozenset()
+        """Members of the last mesh, for as long as the view still shows them."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self.warden = Warden(
             identity.node_id,
@@ -202,9 +205,14 @@ class Circle:
     # What the parts need
 
     async def _move(self, welcome: Welcome) -> None:
-        await _refusing(partial(self._vault.join, welcome))
-        self._revoked = frozenset(welcome.trust.revoked)
-        self._sockets.new_mesh(self._vault.mesh_key, welcome.sponsors)
+        async with self._one_mesh:
+            before = self._vault.state.mesh
+            await _refusing(partial(self._vault.join, welcome))
+            self._revoked = frozenset(welcome.trust.revoked)
+            if welcome.trust.mesh != before:
+                sponsors = {_id(sponsor) for sponsor in welcome.sponsors}
+                self._left_behind = frozenset(self._view().members.keys() - sponsors)
+            self._sockets.new_mesh(self._vault.mesh_key, welcome.sponsors)
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         """A change of trust that has begun is finished, whether or not its asker still waits."""
@@ -277,13 +285,20 @@ class Circle:
         while True:
             await asyncio.sleep(until_next(LOOK_S, time.monotonic()))
             self._advertise(self._door.port)
-            view = self._view()
-            others = [m for m in view.members.values() if m.node_id != view.self_id]
-            alive = [m for m in others if m.state == "alive"]
-            names = [(m.public_key, m.name, m.endpoints) for m in alive]
-            if names != pinned:
-                pinned = names
-                await self._pin(alive)
+            async with self._one_mesh:
+                alive = self._alive_here()
+                names = [(m.public_key, m.name, m.endpoints) for m in alive]
+                if names != pinned:
+                    pinned = names
+                    await self._pin(alive)
+
+    def _alive_here(self) -> list[Member]:
+        """The others of this mesh. Right after a move the view is that of the last mesh still, and
+        whoever is pinned is told this one's key."""
+        view = self._view()
+        self._left_behind &= view.members.keys() - {view.self_id}
+        strange = self._left_behind | {view.self_id}
+        return [m for m in view.members.values() if m.state == "alive" and m.node_id not in strange]
 
     async def _pin(self, members: Collection[Member]) -> None:
         try:

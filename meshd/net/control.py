@@ -157,8 +157,9 @@ class ControlPlane:
         self._post("announce", lambda now: self._driven.announce(capacity, now))
 
     def rekey(self, mesh_key: MeshKey) -> None:
-        """The mesh has another key from now on, or this node is in another mesh."""
-        self._post("rekey", lambda _: self._rekeyed(mesh_key))
+        """The mesh has another key from now on; with another label this node is in another mesh,
+        and nobody of the last one is known any more."""
+        self._post("rekey", lambda now: self._rekeyed(mesh_key, now))
 
     def evict(self, node_ids: Collection[str]) -> None:
         """Exactly these nodes are shut out of the mesh from now on."""
@@ -305,10 +306,10 @@ class ControlPlane:
             envelope.sender, envelope.boot_id, envelope.sequence, message, now, arrived.link
         )
 
-    def _rekeyed(self, mesh_key: MeshKey) -> Sequence[Effect]:
-        self._label = mesh_key.label
+    def _rekeyed(self, mesh_key: MeshKey, now: float) -> Sequence[Effect]:
+        moved, self._label = mesh_key.label != self._label, mesh_key.label
         self._transport.rekey(mesh_key)
-        return ()
+        return self._driven.start_over(now) if moved else ()
 
     def _attempt(self, doing: str, ask: Letter) -> None:
         """Ask something of the machine and carry out its effects; a fault costs this much only."""

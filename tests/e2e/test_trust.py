@@ -120,6 +120,19 @@ def test_a_token_works_once(alone):
 
 
 @pytest.mark.timeout(60)
+def test_who_moves_to_another_mesh_takes_nobody_along(alone):
+    """Members of the mesh it leaves are no members, and no ghosts, of the one it joins."""
+    mover, left, host = alone("mover"), alone("left"), alone("host")
+    pair(mover, left)
+    pair(host, mover)
+    both = {"mover": "alive", "host": "alive"}
+    assert mover.states() == both
+    time.sleep(2)  # gossip and repair would have brought it by now
+    assert host.states() == both
+    wait_until(lambda: left.states().get("mover") == "dead", 10, "the old mesh has lost it")
+
+
+@pytest.mark.timeout(60)
 def test_a_revoked_node_is_out_at_once_and_nobody_else_notices(alone):
     """The key changes under load: every request of the others is answered, the revoked one is
     alone, and stays so after a restart."""

@@ -9,6 +9,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -159,6 +160,23 @@ def test_node_that_is_shut_out_is_forgotten_though_it_still_knocks(start: Start)
     wait_for(lambda: anna.counters()["control_frames_in"] > heard + 10)
     assert member(anna, CARL) == member(bert, CARL) == "unknown"
     assert member(anna, BERT) == "alive"
+
+
+def test_another_mesh_begins_with_nobody_and_another_key_of_the_same_with_all(
+    start: Start,
+) -> None:
+    """What is known of members ends with the mesh, and not with one of its keys."""
+    anna, bert = start(ANNA), start(BERT)
+    anna.candidate(f"127.0.0.1:{bert.port}", typed=True)
+    wait_for(lambda: member(anna, BERT) == member(bert, ANNA) == "alive")
+    rotated = replace(OTHER_KEY, label=KEY.label)
+    anna.rekey(rotated)
+    bert.rekey(rotated)
+    heard = anna.counters()["control_frames_in"]
+    wait_for(lambda: anna.counters()["control_frames_in"] > heard + 10)
+    assert member(anna, BERT) == "alive"
+    anna.rekey(OTHER_KEY)
+    wait_for(lambda: member(anna, BERT) == "unknown")
 
 
 def test_node_that_leaves_has_left(start: Start) -> None:

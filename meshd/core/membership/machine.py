@@ -162,6 +162,13 @@ class Membership:
         self._parts.beliefs.shut_out(frozenset(node_ids) - {self._parts.table.self_id})
         return self._end(now)
 
+    def start_over(self, now: float) -> list[Effect]:
+        """This node is in another mesh from now on: it knows nobody, and tells nobody there of the
+        members of the last one, who would be taken for members."""
+        now = self._begin(now)
+        self._parts.beliefs.start_over()
+        return self._end(now)
+
     # What this machine brings
 
     def report(self, load: LoadRecord, now: float) -> list[Effect]:
