@@ -208,10 +208,12 @@ class Circle:
         async with self._one_mesh:
             before = self._vault.state.mesh
             await _refusing(partial(self._vault.join, welcome))
-            self._revoked = frozenset(welcome.trust.revoked)
+            self._revoked = frozenset(self._vault.state.revoked)
+            sponsors = {_id(sponsor) for sponsor in welcome.sponsors}
             if welcome.trust.mesh != before:
-                sponsors = {_id(sponsor) for sponsor in welcome.sponsors}
                 self._left_behind = frozenset(self._view().members.keys() - sponsors)
+            elif welcome.trust != self._vault.state:
+                self.warden.remind(sponsors)
             self._sockets.new_mesh(self._vault.mesh_key, welcome.sponsors)
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:

@@ -41,6 +41,8 @@ class Home:
         self.myself = member(identity, name)
         self.vault = Vault(folder, key)
         self.told: list[str] = []
+        self.synced: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        """Whom it asked for trust, and the epoch it told; nobody answers."""
         self.notices: list[Notice] = []
         self.sees()
 
@@ -59,6 +61,7 @@ class Home:
         self.told.append(node_id)
 
     async def sync(self, member: Member, state: TrustRecord) -> TrustRecord:
+        await self.synced.put((member.name, state.epoch))
         raise TimeoutError
 
     def advertise_door(self, port: int) -> None:
@@ -133,3 +136,18 @@ async def test_whom_a_node_leaves_behind_is_not_told_the_key_of_its_next_mesh(
     home.sees(replace(carl, name="carl, who moved too"))
     await asyncio.sleep(LOOKS_S)
     assert home.names() == ["anna", "carl, who moved too"]
+
+
+async def test_a_member_that_slept_through_a_revocation_does_not_undo_it_by_inviting(
+    settle: Settle,
+) -> None:
+    """Who pairs with it again keeps what the mesh decided, and tells it."""
+    key = derive_mesh_key(b"k" * 32)
+    sleeper, _ = settle(ANNA, "anna", key)
+    awake, home = settle(BERT, "bert", key)
+    home.sees(member(CARL, "carl"))
+    await awake.revoke("carl")
+    await pair(sleeper, awake)
+    assert home.vault.revoked(CARL.node_id)
+    async with asyncio.timeout(5):
+        assert await home.synced.get() == ("anna", 1)
