@@ -35,7 +35,7 @@ from meshd.net.vault import Vault
 from meshd.net.warden import Warden
 from meshd.rhythm import until_next
 from protocol.messages import Endpoint
-from protocol.pairing import SPONSORS_MAX, Sponsor, Welcome
+from protocol.pairing import SPONSORS_MAX, PairRefusal, Sponsor, Welcome
 from protocol.trust import TrustRecord
 
 T = TypeVar("T")
@@ -101,6 +101,7 @@ class Circle:
         self._on_notice = on_notice
         self._revoked = frozenset(vault.state.revoked)
         self._advertised = 0
+        self._joining = 0
         self._one_mesh = asyncio.Lock()
         self._left_behind: frozenset[str] = frozenset()
         """Members of the last mesh, for as long as the view still shows them."""
@@ -181,10 +182,14 @@ class Circle:
         invitation, places = await _refusing(partial(read_invitation, code, at))
         if not places:
             places = await self._nearby_door()
-        welcome: Welcome = await _refusing(
-            partial(enter, invitation, places, self._identity.public_key, context=self._context)
-        )
-        await self._to_its_end(self._move(welcome))
+        self._joining += 1
+        try:
+            welcome: Welcome = await _refusing(
+                partial(enter, invitation, places, self._identity.public_key, context=self._context)
+            )
+            await self._to_its_end(self._move(welcome))
+        finally:
+            self._joining -= 1
         names = [sponsor.name for sponsor in welcome.sponsors]
         return {"mesh": welcome.trust.mesh, "sponsors": names}
 
@@ -271,9 +276,12 @@ class Circle:
             self._sockets.shut_out(node_id)
         self._revoked = frozenset(state.revoked)
 
-    def _welcome(self, node_id: str) -> Welcome | None:
+    def _welcome(self, node_id: str) -> Welcome | PairRefusal:
         if self._vault.revoked(node_id):
-            return None
+            return PairRefusal("revoked")
+        if self._joining:
+            # Two that let each other in at once would trade meshes, and be as far apart as before.
+            return PairRefusal("busy")
         myself = Sponsor(self._identity.public_key.hex(), self._name, self._sockets.endpoints())
         return Welcome(self._vault.state, (myself, *self._vault.roll[: SPONSORS_MAX - 1]))
 

@@ -151,3 +151,23 @@ async def test_a_member_that_slept_through_a_revocation_does_not_undo_it_by_invi
     assert home.vault.revoked(CARL.node_id)
     async with asyncio.timeout(5):
         assert await home.synced.get() == ("anna", 1)
+
+
+async def test_two_that_invite_and_join_each_other_at_once_do_not_trade_meshes(
+    settle: Settle,
+) -> None:
+    """Who is joining lets nobody in meanwhile: one of the two may come in, but not both."""
+    anna, annas = settle(ANNA, "anna", derive_mesh_key(b"a" * 32))
+    bert, berts = settle(BERT, "bert", derive_mesh_key(b"b" * 32))
+    labels = {annas.vault.state.mesh, berts.vault.state.mesh}
+    codes = [await circle.invite(token=False) for circle in (anna, bert)]
+    places = [f"127.0.0.1:{invited['door']}" for invited in codes]
+    ends = await asyncio.gather(
+        anna.join(codes[1]["code"], places[1]),
+        bert.join(codes[0]["code"], places[0]),
+        return_exceptions=True,
+    )
+    assert any("itself joining another mesh" in str(end) for end in ends)
+    await pair(anna, bert)
+    assert annas.vault.state == berts.vault.state
+    assert annas.vault.state.mesh in labels
