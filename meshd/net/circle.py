@@ -54,7 +54,8 @@ class Sockets(Protocol):
         """The mesh has another key."""
 
     def new_mesh(self, key: MeshKey, sponsors: Collection[Sponsor]) -> None:
-        """This node is in another mesh; these members are where to knock."""
+        """This node is in another mesh, where no door of it is advertised yet; these members are
+        where to knock."""
 
     def shut_out(self, node_id: str) -> None:
         """Nobody talks to this node any more."""
@@ -220,6 +221,7 @@ class Circle:
             elif welcome.trust != self._vault.state:
                 self.warden.remind(sponsors)
             self._sockets.new_mesh(self._vault.mesh_key, welcome.sponsors)
+            self._advertised = 0
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         """A change of trust that has begun is finished, whether or not its asker still waits."""

@@ -65,7 +65,7 @@ class Home:
         raise TimeoutError
 
     def advertise_door(self, port: int) -> None:
-        self.told.append("door")
+        self.told.append(f"door {port}")
 
     def doors(self) -> Collection[tuple[str, ...]]:
         return ()
@@ -171,3 +171,13 @@ async def test_two_that_invite_and_join_each_other_at_once_do_not_trade_meshes(
     await pair(anna, bert)
     assert annas.vault.state == berts.vault.state
     assert annas.vault.state.mesh in labels
+
+
+async def test_a_door_that_is_open_is_advertised_in_the_next_mesh_too(settle: Settle) -> None:
+    """Its window is open still, and who looks for one nearby finds it."""
+    host, _ = settle(ANNA, "anna", derive_mesh_key(b"a" * 32))
+    mover, home = settle(BERT, "bert", derive_mesh_key(b"b" * 32))
+    invited = await mover.invite(token=False)
+    await pair(host, mover)
+    await asyncio.sleep(LOOKS_S)
+    assert home.told == [f"door {invited['door']}", "mesh", f"door {invited['door']}"]
