@@ -77,7 +77,8 @@ class ControlPlane:
     """Membership on the network. `bind()`, then `start(machine)`, later `leave()` and `stop()`.
 
     `endpoints`, when given, is asked every READDRESS_EVERY_S for the addresses to advertise;
-    `admit` says whether the holder of a raw public key, who knows the mesh key, may connect.
+    `admit` says whether the holder of a raw public key, who knows the mesh key, may connect;
+    `on_other_key` is called when somebody that was dialled holds another mesh key.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class ControlPlane:
         on_notice: Callable[[Notice], object] = lambda _: None,
         endpoints: Callable[[], tuple[Endpoint, ...]] | None = None,
         admit: Callable[[bytes], bool] = lambda _: True,
+        on_other_key: Callable[[], object] = lambda: None,
         transport: Transport | None = None,
     ) -> None:
         gatekeeper.policy(DOMAIN, admit)
@@ -108,6 +110,7 @@ class ControlPlane:
         self._peers_file = PeersFile(state_dir)
         self._on_view = on_view
         self._on_notice = on_notice
+        self._on_other_key = on_other_key
         self._read_endpoints = endpoints
         self._mailbox: Mailbox[Letter] = Mailbox()
         self._stopping = threading.Event()
@@ -171,10 +174,8 @@ class ControlPlane:
         self._transport.wake()
 
     def candidate(self, link: str, node_id: str | None = None, *, typed: bool = False) -> bool:
-        """Somebody may be at `link` (`host:port`); `typed` when a person said so.
-
-        False, and a notice when typed, if it is no link.
-        """
+        """Somebody may be at `link` (`host:port`); `typed` when a person said so. False, and a
+        notice when typed, if it is no link."""
         try:
             parse_host_port(link)
         except ValueError as error:
@@ -277,6 +278,8 @@ class ControlPlane:
             case LinkUp(link):
                 self._attempt("connecting", lambda now: self._driven.link_up(link, now))
             case LinkDown(link, cause):
+                if cause == "handshake":
+                    self._on_other_key()
                 self._attempt("hanging up", lambda now: self._driven.link_down(link, cause, now))
             case _:
                 assert_never(happening)

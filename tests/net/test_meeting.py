@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import zmq
@@ -53,7 +54,9 @@ def start(
     started: list[ControlPlane] = []
     boot_ids = itertools.count(1)
 
-    def start_one(identity: Identity, key: MeshKey = KEY, port: int = 0) -> ControlPlane:
+    def start_one(
+        identity: Identity, key: MeshKey = KEY, port: int = 0, **options: Any
+    ) -> ControlPlane:
         boot_id = next(boot_ids)
         plane = ControlPlane(
             identity,
@@ -64,6 +67,7 @@ def start(
             context=context,
             gatekeeper=gatekeeper,
             state_dir=tmp_path / identity.node_id,
+            **options,
         )
         plane.bind()
         endpoint = Endpoint("127.0.0.1", plane.port, plane.port + 1)
@@ -118,6 +122,17 @@ def test_load_reaches_the_others(start: Start) -> None:
         return record is not None and record.in_flight == 3
 
     wait_for(heard)
+
+
+def test_a_member_that_holds_another_key_already_is_noticed_at_once(start: Start) -> None:
+    """Whoever slept through a change of key has a reason to ask, with each try that fails."""
+    doubts: list[None] = []
+    anna, bert = start(ANNA, on_other_key=lambda: doubts.append(None)), start(BERT)
+    anna.candidate(f"127.0.0.1:{bert.port}", typed=True)
+    wait_for(lambda: member(anna, BERT) == "alive")
+    assert not doubts
+    bert.rekey(replace(OTHER_KEY, label=KEY.label))
+    wait_for(lambda: doubts)
 
 
 def test_other_mesh_stays_unknown(start: Start) -> None:
