@@ -183,7 +183,7 @@ class ControlPlane:
                 self._notice("warning", f"ignoring peer: {error}")
             return False
         return self._post(
-            ("candidate", link),
+            ("candidate", link, typed),
             lambda now: self._driven.candidate(link, now, node_id=node_id, typed=typed),
         )
 

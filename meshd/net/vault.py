@@ -117,8 +117,10 @@ class Vault:
             self._keep(_Kept(self._kept.configured, trust, _without(roll, trust)))
 
     def pin(self, public_key: bytes, name: str = "") -> None:
-        """Let a newcomer in whose key was just proven, before membership has heard of it."""
-        self._pin([Sponsor(public_key.hex(), name, ())])
+        """Let a newcomer in whose key was just proven, before membership has heard of it. Of a
+        member that comes again, what is known stays known."""
+        if node_id_of(public_key) not in self._kept.roll:
+            self._pin([Sponsor(public_key.hex(), name, ())])
 
     def see(self, members: Iterable[Member]) -> None:
         """Pin the members that were heard from. Writes only what changed; cheap otherwise."""

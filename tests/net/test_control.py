@@ -88,22 +88,24 @@ def test_own_voice_comes_back_with_the_link_that_leads_home(nodes: Nodes) -> Non
 
 
 def test_every_letter_reaches_the_machine(nodes: Nodes) -> None:
-    """What other threads say arrives in the mesh thread."""
+    """What other threads say arrives in the mesh thread, and no mDNS find hides a typed peer."""
     anna = nodes.memory()
-    anna.start()
     anna.plane.announce("capacity")  # type: ignore[arg-type]
     anna.plane.candidate("192.0.2.7:8788", BERT.node_id)
     anna.plane.candidate("192.0.2.8:8788", typed=True)
+    anna.plane.candidate("192.0.2.8:8788", BERT.node_id)
     anna.plane.evict(("lost", "stolen"))
     anna.plane.relay_heard("one")
     anna.plane.relay_failed("two", "refused")
     anna.plane.report(LOAD)
+    anna.start()
     wait_for(lambda: anna.script.named("report"))
     assert anna.script.named("announce") == [("capacity",)]
     assert anna.script.named("evict") == [(("lost", "stolen"),)]
     assert anna.script.named("candidate") == [
         ("192.0.2.7:8788", BERT.node_id, False),
         ("192.0.2.8:8788", None, True),
+        ("192.0.2.8:8788", BERT.node_id, False),
     ]
     assert anna.script.named("relay_heard") == [("one",)]
     assert anna.script.named("relay_failed") == [("two", "refused")]

@@ -239,3 +239,11 @@ def test_joining_ones_own_mesh_again_loses_nothing(tmp_path: Path) -> None:
     vault.join(welcome(founded(MESH)))
     assert vault.state == Vault(tmp_path, OWN).state == known
     assert [sponsor.name for sponsor in vault.roll] == ["anna", "", "carl"]
+
+
+def test_a_member_that_pairs_again_is_still_known_where_it_was(tmp_path: Path) -> None:
+    """Who has missed a change of key is asked at the addresses that the roll remembers."""
+    vault = Vault(tmp_path, OWN)
+    vault.see([member(CARL, "carl")])
+    vault.pin(CARL.public_key)
+    assert vault.roll == (Sponsor(CARL.public_key.hex(), "carl", HERE),)
