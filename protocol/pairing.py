@@ -63,7 +63,8 @@ WELCOME_MAX_BYTES = FRAME_MAX_BYTES - 1024
 
 REFUSALS = ("wrong", "closed", "busy", "revoked", "malformed")
 """Why the door says no: the secret does not match; no such invitation, or no more; too many at
-once; this node id was revoked; a frame out of turn. Unproven, so a hint to a person, no more."""
+once, or the member is itself joining another mesh; this node id was revoked; a frame out of turn.
+Unproven, so a hint to a person, no more."""
 
 
 @record

@@ -77,6 +77,11 @@ class AdvertBook:
         self._offers.pop(name, None)
         self._doors.pop(name, None)
 
+    def forget(self) -> None:
+        """Nobody will say any more which of these expire; what is still there is heard again."""
+        self._offers.clear()
+        self._doors.clear()
+
     def doors(self) -> tuple[tuple[str, ...], ...]:
         """Where newcomers are awaited now, in any mesh: the links of each open door."""
         return tuple(self._doors.values())

@@ -35,7 +35,7 @@ from meshd.net.vault import Vault
 from meshd.net.warden import Warden
 from meshd.rhythm import until_next
 from protocol.messages import Endpoint
-from protocol.pairing import SPONSORS_MAX, Sponsor, Welcome
+from protocol.pairing import SPONSORS_MAX, PairRefusal, Sponsor, Welcome
 from protocol.trust import TrustRecord
 
 T = TypeVar("T")
@@ -54,7 +54,8 @@ class Sockets(Protocol):
         """The mesh has another key."""
 
     def new_mesh(self, key: MeshKey, sponsors: Collection[Sponsor]) -> None:
-        """This node is in another mesh; these members are where to knock."""
+        """This node is in another mesh, where no door of it is advertised yet; these members are
+        where to knock."""
 
     def shut_out(self, node_id: str) -> None:
         """Nobody talks to this node any more."""
@@ -101,6 +102,10 @@ class Circle:
         self._on_notice = on_notice
         self._revoked = frozenset(vault.state.revoked)
         self._advertised = 0
+        self._joining = 0
+        self._one_mesh = asyncio.Lock()
+        self._left_behind: frozenset[str] = frozenset()
+        """Members of the last mesh, for as long as the view still shows them."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self.warden = Warden(
             identity.node_id,
@@ -178,10 +183,14 @@ class Circle:
         invitation, places = await _refusing(partial(read_invitation, code, at))
         if not places:
             places = await self._nearby_door()
-        welcome: Welcome = await _refusing(
-            partial(enter, invitation, places, self._identity.public_key, context=self._context)
-        )
-        await self._to_its_end(self._move(welcome))
+        self._joining += 1
+        try:
+            welcome: Welcome = await _refusing(
+                partial(enter, invitation, places, self._identity.public_key, context=self._context)
+            )
+            await self._to_its_end(self._move(welcome))
+        finally:
+            self._joining -= 1
         names = [sponsor.name for sponsor in welcome.sponsors]
         return {"mesh": welcome.trust.mesh, "sponsors": names}
 
@@ -202,9 +211,17 @@ class Circle:
     # What the parts need
 
     async def _move(self, welcome: Welcome) -> None:
-        await _refusing(partial(self._vault.join, welcome))
-        self._revoked = frozenset(welcome.trust.revoked)
-        self._sockets.new_mesh(self._vault.mesh_key, welcome.sponsors)
+        async with self._one_mesh:
+            before = self._vault.state.mesh
+            await _refusing(partial(self._vault.join, welcome))
+            self._revoked = frozenset(self._vault.state.revoked)
+            sponsors = {_id(sponsor) for sponsor in welcome.sponsors}
+            if welcome.trust.mesh != before:
+                self._left_behind = frozenset(self._view().members.keys() - sponsors)
+            elif welcome.trust != self._vault.state:
+                self.warden.remind(sponsors)
+            self._sockets.new_mesh(self._vault.mesh_key, welcome.sponsors)
+            self._advertised = 0
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         """A change of trust that has begun is finished, whether or not its asker still waits."""
@@ -261,9 +278,12 @@ class Circle:
             self._sockets.shut_out(node_id)
         self._revoked = frozenset(state.revoked)
 
-    def _welcome(self, node_id: str) -> Welcome | None:
+    def _welcome(self, node_id: str) -> Welcome | PairRefusal:
         if self._vault.revoked(node_id):
-            return None
+            return PairRefusal("revoked")
+        if self._joining:
+            # Two that let each other in at once would trade meshes, and be as far apart as before.
+            return PairRefusal("busy")
         myself = Sponsor(self._identity.public_key.hex(), self._name, self._sockets.endpoints())
         return Welcome(self._vault.state, (myself, *self._vault.roll[: SPONSORS_MAX - 1]))
 
@@ -277,13 +297,20 @@ class Circle:
         while True:
             await asyncio.sleep(until_next(LOOK_S, time.monotonic()))
             self._advertise(self._door.port)
-            view = self._view()
-            others = [m for m in view.members.values() if m.node_id != view.self_id]
-            alive = [m for m in others if m.state == "alive"]
-            names = [(m.public_key, m.name, m.endpoints) for m in alive]
-            if names != pinned:
-                pinned = names
-                await self._pin(alive)
+            async with self._one_mesh:
+                alive = self._alive_here()
+                names = [(m.public_key, m.name, m.endpoints) for m in alive]
+                if names != pinned:
+                    pinned = names
+                    await self._pin(alive)
+
+    def _alive_here(self) -> list[Member]:
+        """The others of this mesh. Right after a move the view is that of the last mesh still, and
+        whoever is pinned is told this one's key."""
+        view = self._view()
+        self._left_behind &= view.members.keys() - {view.self_id}
+        strange = self._left_behind | {view.self_id}
+        return [m for m in view.members.values() if m.state == "alive" and m.node_id not in strange]
 
     async def _pin(self, members: Collection[Member]) -> None:
         try:

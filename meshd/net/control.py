@@ -77,7 +77,8 @@ class ControlPlane:
     """Membership on the network. `bind()`, then `start(machine)`, later `leave()` and `stop()`.
 
     `endpoints`, when given, is asked every READDRESS_EVERY_S for the addresses to advertise;
-    `admit` says whether the holder of a raw public key, who knows the mesh key, may connect.
+    `admit` says whether the holder of a raw public key, who knows the mesh key, may connect;
+    `on_other_key` is called when somebody that was dialled holds another mesh key.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class ControlPlane:
         on_notice: Callable[[Notice], object] = lambda _: None,
         endpoints: Callable[[], tuple[Endpoint, ...]] | None = None,
         admit: Callable[[bytes], bool] = lambda _: True,
+        on_other_key: Callable[[], object] = lambda: None,
         transport: Transport | None = None,
     ) -> None:
         gatekeeper.policy(DOMAIN, admit)
@@ -108,6 +110,7 @@ class ControlPlane:
         self._peers_file = PeersFile(state_dir)
         self._on_view = on_view
         self._on_notice = on_notice
+        self._on_other_key = on_other_key
         self._read_endpoints = endpoints
         self._mailbox: Mailbox[Letter] = Mailbox()
         self._stopping = threading.Event()
@@ -156,13 +159,10 @@ class ControlPlane:
         """This node's capacity, because it changed."""
         self._post("announce", lambda now: self._driven.announce(capacity, now))
 
-    def readdress(self, endpoints: tuple[Endpoint, ...]) -> None:
-        """This node's addresses, because they changed."""
-        self._post("readdress", lambda now: self._readdressed(endpoints, now))
-
     def rekey(self, mesh_key: MeshKey) -> None:
-        """The mesh has another key from now on, or this node is in another mesh."""
-        self._post("rekey", lambda _: self._rekeyed(mesh_key))
+        """The mesh has another key from now on; with another label this node is in another mesh,
+        and nobody of the last one is known any more."""
+        self._post("rekey", lambda now: self._rekeyed(mesh_key, now))
 
     def evict(self, node_ids: Collection[str]) -> None:
         """Exactly these nodes are shut out of the mesh from now on."""
@@ -174,10 +174,8 @@ class ControlPlane:
         self._transport.wake()
 
     def candidate(self, link: str, node_id: str | None = None, *, typed: bool = False) -> bool:
-        """Somebody may be at `link` (`host:port`); `typed` when a person said so.
-
-        False, and a notice when typed, if it is no link.
-        """
+        """Somebody may be at `link` (`host:port`); `typed` when a person said so. False, and a
+        notice when typed, if it is no link."""
         try:
             parse_host_port(link)
         except ValueError as error:
@@ -185,7 +183,7 @@ class ControlPlane:
                 self._notice("warning", f"ignoring peer: {error}")
             return False
         return self._post(
-            ("candidate", link),
+            ("candidate", link, typed),
             lambda now: self._driven.candidate(link, now, node_id=node_id, typed=typed),
         )
 
@@ -280,6 +278,8 @@ class ControlPlane:
             case LinkUp(link):
                 self._attempt("connecting", lambda now: self._driven.link_up(link, now))
             case LinkDown(link, cause):
+                if cause == "handshake":
+                    self._on_other_key()
                 self._attempt("hanging up", lambda now: self._driven.link_down(link, cause, now))
             case _:
                 assert_never(happening)
@@ -309,10 +309,10 @@ class ControlPlane:
             envelope.sender, envelope.boot_id, envelope.sequence, message, now, arrived.link
         )
 
-    def _rekeyed(self, mesh_key: MeshKey) -> Sequence[Effect]:
-        self._label = mesh_key.label
+    def _rekeyed(self, mesh_key: MeshKey, now: float) -> Sequence[Effect]:
+        moved, self._label = mesh_key.label != self._label, mesh_key.label
         self._transport.rekey(mesh_key)
-        return ()
+        return self._driven.start_over(now) if moved else ()
 
     def _attempt(self, doing: str, ask: Letter) -> None:
         """Ask something of the machine and carry out its effects; a fault costs this much only."""
@@ -365,7 +365,10 @@ class ControlPlane:
         return [e for link in links for e in self._driven.candidate(link, now)]
 
     def _keep_remembered(self, now: float) -> Sequence[Effect]:
-        self._peers_file.keep(self._driven.remembered(), now)
+        try:
+            self._peers_file.keep(self._driven.remembered(), now)
+        except ValueError as error:
+            self._notice("warning", str(error))
         return ()
 
     def _check_addresses(self, now: float) -> Sequence[Effect]:
@@ -375,9 +378,6 @@ class ControlPlane:
         if self._endpoints in {None, endpoints}:
             self._endpoints = endpoints
             return ()
-        return self._readdressed(endpoints, now)
-
-    def _readdressed(self, endpoints: tuple[Endpoint, ...], now: float) -> Sequence[Effect]:
         self._endpoints = endpoints
         self._transport.retry()
         return self._driven.readdress(endpoints, now)

@@ -173,6 +173,7 @@ class Discovery:
                 await self._pause(self._pace.restart_s)
             finally:
                 self.addresses = ()
+                self._book.forget()
 
     async def _session(self) -> None:
         """Announce and browse until told to stop. Raises whatever zeroconf raises."""

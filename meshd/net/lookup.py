@@ -39,6 +39,12 @@ def find_addresses(host: str, port: int, flags: int = 0) -> list[Address]:
     return addresses[:ADDRESSES_MAX]
 
 
+def listening_host(host: str) -> str:
+    """The address that a socket bound to `host` listens on; `host` itself if it is none's name."""
+    found = [] if is_address(host) else find_addresses(host, 0, socket.AI_PASSIVE)
+    return found[0][1][0] if found else host
+
+
 def endpoint_url(address: Address) -> str:
     """The address as libzmq writes it; an IPv6 scope becomes its interface number."""
     family, target = address

@@ -29,6 +29,7 @@ from meshd.net.control import ControlPlane
 from meshd.net.discovery import Discovery
 from meshd.net.gatekeeper import Gatekeeper
 from meshd.net.interfaces import advertised_endpoints
+from meshd.net.lookup import listening_host
 from meshd.net.pairing.door import PORT_STEP
 from meshd.net.relay import Relay
 from meshd.net.trust import Identity, MeshKey, load_identity, own_mesh_key, read_mesh_key_file
@@ -60,6 +61,7 @@ class MeshNet:
     def __init__(self, settings: Settings, on_notice: Callable[[Notice], None]) -> None:
         self._settings = settings
         self._on_notice = on_notice
+        self._host = listening_host(settings.mesh_host)
         self.identity: Identity = load_identity(settings.state_dir)
         configured = mesh_key_of(settings.mesh_key_file, settings.state_dir)
         self._vault = Vault(settings.state_dir, configured)
@@ -148,6 +150,7 @@ class MeshNet:
             on_notice=self._on_notice,
             endpoints=self.endpoints,
             admit=self.circle.admits,
+            on_other_key=lambda: loop.call_soon_threadsafe(self.circle.warden.doubt),
         )
 
     async def start(self) -> None:
@@ -160,7 +163,7 @@ class MeshNet:
             self._discovery = Discovery(
                 self._advert(),
                 interfaces=self._settings.interfaces,
-                bind_host=self._settings.mesh_host,
+                bind_host=self._host,
                 on_candidate=self.control.candidate,
                 on_notice=self._on_notice,
             )
@@ -262,7 +265,7 @@ class MeshNet:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """See `meshd.net.circle.Sockets`."""
         return advertised_endpoints(
-            self._settings.mesh_host,
+            self._host,
             control_port=self.control.port,
             relay_port=self.relay.port,
             allowed=self._settings.interfaces,

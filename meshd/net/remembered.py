@@ -36,6 +36,7 @@ class PeersFile:
         self._path = state_dir / PEERS_FILE
         self._links: tuple[str, ...] = ()
         self._due = float("-inf")
+        self._failing = False
 
     def load(self) -> tuple[str, ...]:
         """The links of last time, best first. Raises ValueError, in one line."""
@@ -43,12 +44,20 @@ class PeersFile:
         return self._links
 
     def keep(self, links: tuple[str, ...], now: float) -> None:
-        """Remember these, unless it was done less than REMEMBER_EVERY_S ago. Raises OSError."""
-        if now < self._due or not links or links == self._links:
+        """Remember these, unless it was done less than REMEMBER_EVERY_S ago. The same ones in
+        another order are no change: whoever was heard last is first, and that changes with every
+        frame. Raises ValueError, in one line, at the first of several failures."""
+        if now < self._due or not links or set(links) == set(self._links):
             return
         self._due = now + REMEMBER_EVERY_S
-        save_remembered(self._path, links)
-        self._links = links
+        try:
+            save_remembered(self._path, links)
+        except OSError as error:
+            said, self._failing = self._failing, True
+            if not said:
+                raise ValueError(_cannot_write(self._path, error)) from None
+        else:
+            self._links, self._failing = links, False
 
 
 def load_remembered(path: Path) -> tuple[str, ...]:
@@ -75,6 +84,13 @@ def save_remembered(path: Path, links: Sequence[str]) -> None:
     """Replace the file. Raises OSError."""
     kept = {"format": FORMAT, "peers": list(links[:REMEMBERED_MAX])}
     replace_file(path, json.dumps(kept, indent=1).encode(), flush=False)
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return (
+        f"cannot remember peers in {path}: {error.strerror}; make room, or make the directory "
+        "writable: until then a restart finds only what --peer names and mDNS shows"
+    )
 
 
 def _is_link(link: object) -> bool:

@@ -106,14 +106,21 @@ class Vault:
             return True
 
     def join(self, welcome: Welcome) -> None:
-        """Leave the present mesh for the one that welcomed this node. Raises TrustError."""
+        """Leave the present mesh for the one that welcomed this node. If that is the same one, both
+        may have missed something that the other knows, and nothing is lost. Raises TrustError."""
         with self._lock:
             roll = {_id(sponsor): sponsor for sponsor in reversed(welcome.sponsors)}
-            self._keep(_Kept(self._kept.configured, welcome.trust, _without(roll, welcome.trust)))
+            trust = welcome.trust
+            if trust.mesh == self.state.mesh:
+                trust = rotation.merge(self.state, trust)
+                roll = _renewed(self._kept.roll, roll)
+            self._keep(_Kept(self._kept.configured, trust, _without(roll, trust)))
 
     def pin(self, public_key: bytes, name: str = "") -> None:
-        """Let a newcomer in whose key was just proven, before membership has heard of it."""
-        self._pin([Sponsor(public_key.hex(), name, ())])
+        """Let a newcomer in whose key was just proven, before membership has heard of it. Of a
+        member that comes again, what is known stays known."""
+        if node_id_of(public_key) not in self._kept.roll:
+            self._pin([Sponsor(public_key.hex(), name, ())])
 
     def see(self, members: Iterable[Member]) -> None:
         """Pin the members that were heard from. Writes only what changed; cheap otherwise."""
@@ -125,10 +132,8 @@ class Vault:
             news = {_id(s): s for s in sponsors if kept.roll.get(_id(s)) != s}
             if not _without(news, kept.state):
                 return
-            known = {node_id: s for node_id, s in kept.roll.items() if node_id not in news}
-            roll = _without({**known, **news}, kept.state)
-            newest = dict(list(roll.items())[-ROLL_MAX:])
-            self._keep(_Kept(kept.configured, kept.state, newest))
+            roll = _renewed(kept.roll, _without(news, kept.state))
+            self._keep(_Kept(kept.configured, kept.state, roll))
 
     def _keep(self, kept: _Kept) -> None:
         try:
@@ -150,6 +155,12 @@ def _carried_on(kept: _Kept | None, configured: MeshKey) -> _Kept:
     if configured.secret == kept.state.secret:
         return _Kept(configured.label, kept.state, kept.roll)
     return _Kept(configured.label, rotation.founded(configured), {})
+
+
+def _renewed(roll: dict[str, Sponsor], news: dict[str, Sponsor]) -> dict[str, Sponsor]:
+    """The roll with those who were seen just now at its end, at most ROLL_MAX."""
+    before = [(node_id, sponsor) for node_id, sponsor in roll.items() if node_id not in news]
+    return dict([*before, *news.items()][-ROLL_MAX:])
 
 
 def _without(roll: dict[str, Sponsor], state: TrustRecord) -> dict[str, Sponsor]:

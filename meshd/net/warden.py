@@ -111,6 +111,10 @@ class Warden:
         await self._learn(state, sender)
         return None if self._vault.revoked(sender) else self._vault.state
 
+    def remind(self, node_ids: Collection[str]) -> None:
+        """These members are known to have missed something: tell them, again and again."""
+        self._silent |= dict.fromkeys(node_ids, TELL_TRIES)
+
     def doubt(self) -> None:
         """Something smells of a missed rotation: ask at the next tick."""
         self._doubt = True

@@ -119,6 +119,31 @@ def test_a_token_works_once(alone):
     assert "second" not in member.states()
 
 
+def test_a_mesh_port_that_is_bound_by_name_is_told_by_address(tmp_path):
+    """`localhost` is another machine for whoever hears it; and mDNS has an address to announce."""
+    daemon = Daemon(tmp_path, "named")
+    try:
+        daemon.start(mesh=f"localhost:{daemon.mesh_port}").wait_ready()
+        hosts = daemon.ask("POST", "/mesh/v1/pair", {})[1]["hosts"]
+        assert hosts in (["127.0.0.1"], ["::1"])
+        assert "no usable address" not in daemon.log.read_text()
+    finally:
+        daemon.stop()
+
+
+@pytest.mark.timeout(60)
+def test_who_moves_to_another_mesh_takes_nobody_along(alone):
+    """Members of the mesh it leaves are no members, and no ghosts, of the one it joins."""
+    mover, left, host = alone("mover"), alone("left"), alone("host")
+    pair(mover, left)
+    pair(host, mover)
+    both = {"mover": "alive", "host": "alive"}
+    assert mover.states() == both
+    time.sleep(2)  # gossip and repair would have brought it by now
+    assert host.states() == both
+    wait_until(lambda: left.states().get("mover") == "dead", 10, "the old mesh has lost it")
+
+
 @pytest.mark.timeout(60)
 def test_a_revoked_node_is_out_at_once_and_nobody_else_notices(alone):
     """The key changes under load: every request of the others is answered, the revoked one is

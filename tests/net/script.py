@@ -83,6 +83,9 @@ class Script:
     def evict(self, node_ids: Collection[str], now: float) -> Sequence[Effect]:
         return self._called("evict", node_ids)
 
+    def start_over(self, now: float) -> Sequence[Effect]:
+        return self._called("start_over")
+
     def readdress(self, endpoints: tuple[Endpoint, ...], now: float) -> Sequence[Effect]:
         return self._called("readdress", endpoints)
 

@@ -25,7 +25,7 @@ from meshd.net.trust import derive_mesh_key
 from protocol import limits
 from protocol.codec import encode
 from protocol.envelope import Envelope
-from protocol.messages import Ack, Endpoint, Ping, Update
+from protocol.messages import Ack, Ping, Update
 from tests.net.patience import wait_for
 from tests.net.script import ANNA, BERT, KEY, LOAD, Context, Nodes
 
@@ -88,25 +88,24 @@ def test_own_voice_comes_back_with_the_link_that_leads_home(nodes: Nodes) -> Non
 
 
 def test_every_letter_reaches_the_machine(nodes: Nodes) -> None:
-    """What other threads say arrives in the mesh thread."""
+    """What other threads say arrives in the mesh thread, and no mDNS find hides a typed peer."""
     anna = nodes.memory()
-    anna.start()
-    endpoint = Endpoint("192.0.2.7", 8788, 8789)
     anna.plane.announce("capacity")  # type: ignore[arg-type]
-    anna.plane.readdress((endpoint,))
     anna.plane.candidate("192.0.2.7:8788", BERT.node_id)
     anna.plane.candidate("192.0.2.8:8788", typed=True)
+    anna.plane.candidate("192.0.2.8:8788", BERT.node_id)
     anna.plane.evict(("lost", "stolen"))
     anna.plane.relay_heard("one")
     anna.plane.relay_failed("two", "refused")
     anna.plane.report(LOAD)
+    anna.start()
     wait_for(lambda: anna.script.named("report"))
     assert anna.script.named("announce") == [("capacity",)]
-    assert anna.script.named("readdress") == [((endpoint,),)]
     assert anna.script.named("evict") == [(("lost", "stolen"),)]
     assert anna.script.named("candidate") == [
         ("192.0.2.7:8788", BERT.node_id, False),
         ("192.0.2.8:8788", None, True),
+        ("192.0.2.8:8788", BERT.node_id, False),
     ]
     assert anna.script.named("relay_heard") == [("one",)]
     assert anna.script.named("relay_failed") == [("two", "refused")]
@@ -259,6 +258,17 @@ def test_peers_are_remembered_at_the_end(nodes: Nodes) -> None:
     again.start()
     again.plane.stop()
     assert load_remembered(path) == ("192.0.2.7:8788",)
+
+
+def test_a_memory_that_cannot_be_written_is_said_in_words(nodes: Nodes) -> None:
+    """It is the disk's fault, not ours: nobody is asked to report it."""
+    (nodes.state_dir / ANNA.node_id).write_text("a file where the directory should be")
+    anna = nodes.memory()
+    anna.script.links = ("192.0.2.7:8788",)
+    anna.start()
+    anna.plane.stop()
+    assert "cannot remember peers" in anna.notices[-1].text
+    assert anna.plane.counters()["control_faults"] == 0
 
 
 def test_damaged_memory_is_said_and_survived(nodes: Nodes) -> None:

@@ -27,7 +27,7 @@ MESH = "mesh of this test"
 class Node:
     """One node's discovery, and all that it has said."""
 
-    def __init__(self, letter: str, port: int, mesh: str, **options: Any) -> None:
+    def __init__(self, letter: str, port: int, mesh: str, door: int = 0, **options: Any) -> None:
         self.node_id = letter * 32
         self.candidates: list[tuple[str, str]] = []
         self.notices: list[Notice] = []
@@ -37,7 +37,7 @@ class Node:
             "on_candidate": lambda link, node_id: self.candidates.append((link, node_id)),
         }
         self.discovery = Discovery(
-            NodeAdvert(self.node_id, mesh, port, port + 1),
+            NodeAdvert(self.node_id, mesh, port, port + 1, door),
             on_notice=self.notices.append,
             **(arguments | options),
         )
@@ -92,6 +92,26 @@ def test_node_that_stops_is_not_offered_any_more(start: Start) -> None:
     wait_for(lambda: anna.candidates)
     bert.discovery.stop()
     wait_for(lambda: not anna.discovery.known())
+
+
+def test_who_goes_while_discovery_begins_anew_is_not_offered_for_ever(start: Start) -> None:
+    """Adverts expire in the memory of the sockets that heard them, and end with those."""
+    quarrel = threading.Event()
+
+    def read() -> Iterable[InterfaceAddress]:
+        if quarrel.is_set():
+            raise OSError(101, "Network is unreachable")
+        return [LOOPBACK]
+
+    anna, bert = start("a", 18001, read=read, pace=QUICK), start("b", 18002, door=18004)
+    wait_for(lambda: anna.discovery.known() and anna.discovery.doors())
+    quarrel.set()
+    wait_for(lambda: anna.discovery.counters()["discovery_failures"])
+    bert.discovery.stop()
+    quarrel.clear()
+    wait_for(lambda: anna.discovery.addresses)
+    assert not anna.discovery.known()
+    assert not anna.discovery.doors()
 
 
 def test_discovery_follows_the_addresses_of_the_machine(start: Start) -> None:

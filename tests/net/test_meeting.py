@@ -9,8 +9,10 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import zmq
@@ -52,7 +54,9 @@ def start(
     started: list[ControlPlane] = []
     boot_ids = itertools.count(1)
 
-    def start_one(identity: Identity, key: MeshKey = KEY, port: int = 0) -> ControlPlane:
+    def start_one(
+        identity: Identity, key: MeshKey = KEY, port: int = 0, **options: Any
+    ) -> ControlPlane:
         boot_id = next(boot_ids)
         plane = ControlPlane(
             identity,
@@ -63,6 +67,7 @@ def start(
             context=context,
             gatekeeper=gatekeeper,
             state_dir=tmp_path / identity.node_id,
+            **options,
         )
         plane.bind()
         endpoint = Endpoint("127.0.0.1", plane.port, plane.port + 1)
@@ -119,6 +124,17 @@ def test_load_reaches_the_others(start: Start) -> None:
     wait_for(heard)
 
 
+def test_a_member_that_holds_another_key_already_is_noticed_at_once(start: Start) -> None:
+    """Whoever slept through a change of key has a reason to ask, with each try that fails."""
+    doubts: list[None] = []
+    anna, bert = start(ANNA, on_other_key=lambda: doubts.append(None)), start(BERT)
+    anna.candidate(f"127.0.0.1:{bert.port}", typed=True)
+    wait_for(lambda: member(anna, BERT) == "alive")
+    assert not doubts
+    bert.rekey(replace(OTHER_KEY, label=KEY.label))
+    wait_for(lambda: doubts)
+
+
 def test_other_mesh_stays_unknown(start: Start) -> None:
     """With different keys nobody is listed anywhere."""
     anna, bert = start(ANNA), start(BERT, OTHER_KEY)
@@ -159,6 +175,23 @@ def test_node_that_is_shut_out_is_forgotten_though_it_still_knocks(start: Start)
     wait_for(lambda: anna.counters()["control_frames_in"] > heard + 10)
     assert member(anna, CARL) == member(bert, CARL) == "unknown"
     assert member(anna, BERT) == "alive"
+
+
+def test_another_mesh_begins_with_nobody_and_another_key_of_the_same_with_all(
+    start: Start,
+) -> None:
+    """What is known of members ends with the mesh, and not with one of its keys."""
+    anna, bert = start(ANNA), start(BERT)
+    anna.candidate(f"127.0.0.1:{bert.port}", typed=True)
+    wait_for(lambda: member(anna, BERT) == member(bert, ANNA) == "alive")
+    rotated = replace(OTHER_KEY, label=KEY.label)
+    anna.rekey(rotated)
+    bert.rekey(rotated)
+    heard = anna.counters()["control_frames_in"]
+    wait_for(lambda: anna.counters()["control_frames_in"] > heard + 10)
+    assert member(anna, BERT) == "alive"
+    anna.rekey(OTHER_KEY)
+    wait_for(lambda: member(anna, BERT) == "unknown")
 
 
 def test_node_that_leaves_has_left(start: Start) -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from meshd.net.remembered import REMEMBERED_MAX, load_remembered, save_remembered
+from meshd.net.remembered import (
+    REMEMBER_EVERY_S,
+    REMEMBERED_MAX,
+    PeersFile,
+    load_remembered,
+    save_remembered,
+)
+
+LINKS = ("192.0.2.7:8788", "192.0.2.8:8788")
 
 
 def test_links_survive_a_restart(tmp_path: Path) -> None:
@@ -61,3 +69,26 @@ def test_file_of_a_later_format_is_not_guessed_at(tmp_path: Path) -> None:
     path = tmp_path / "peers.json"
     path.write_text('{"format": 2, "peers": ["192.0.2.7:8788"]}')
     assert load_remembered(path) == ()
+
+
+def test_the_same_peers_in_another_order_are_not_written_again(tmp_path: Path) -> None:
+    """Who was heard last changes with every frame; a disk at rest stays at rest."""
+    kept = PeersFile(tmp_path)
+    kept.keep(LINKS, 0.0)
+    kept.keep(LINKS[::-1], REMEMBER_EVERY_S)
+    assert load_remembered(tmp_path / "peers.json") == LINKS
+    kept.keep(LINKS[1:], 2 * REMEMBER_EVERY_S)
+    assert load_remembered(tmp_path / "peers.json") == LINKS[1:]
+
+
+def test_a_full_disk_is_said_once_and_tried_again(tmp_path: Path) -> None:
+    """One line, not one for every draft's name; what was not written is written later."""
+    home = tmp_path / "state"
+    home.write_text("a file where the directory should be")
+    kept = PeersFile(home)
+    with pytest.raises(ValueError, match=r"cannot remember peers in .*; make room"):
+        kept.keep(LINKS, 0.0)
+    kept.keep(LINKS, REMEMBER_EVERY_S)
+    home.unlink()
+    kept.keep(LINKS, 2 * REMEMBER_EVERY_S)
+    assert load_remembered(home / "peers.json") == LINKS

@@ -227,3 +227,23 @@ def test_trust_of_another_mesh_is_not_adopted(tmp_path: Path) -> None:
     """Only `join` changes meshes."""
     with pytest.raises(TrustError, match="offered to mesh"):
         Vault(tmp_path, OWN).adopt(founded(MESH))
+
+
+def test_joining_ones_own_mesh_again_loses_nothing(tmp_path: Path) -> None:
+    """Whoever invites may have slept through a revocation: what is older does not win."""
+    vault = Vault(tmp_path, OWN)
+    vault.join(welcome())
+    vault.adopt(revoke(vault.state, "ee" * 16, b"r" * 32))
+    vault.see([member(CARL, "carl")])
+    known = vault.state
+    vault.join(welcome(founded(MESH)))
+    assert vault.state == Vault(tmp_path, OWN).state == known
+    assert [sponsor.name for sponsor in vault.roll] == ["anna", "", "carl"]
+
+
+def test_a_member_that_pairs_again_is_still_known_where_it_was(tmp_path: Path) -> None:
+    """Who has missed a change of key is asked at the addresses that the roll remembers."""
+    vault = Vault(tmp_path, OWN)
+    vault.see([member(CARL, "carl")])
+    vault.pin(CARL.public_key)
+    assert vault.roll == (Sponsor(CARL.public_key.hex(), "carl", HERE),)

@@ -61,9 +61,14 @@ class Beliefs:
         self._shut_out = node_ids
         for node_id in sorted(node_ids & self._table.rows.keys()):
             row = self._table.rows[node_id]
-            self._close(row)
-            self._table.drop(node_id)
+            self._forget(row)
             self._kit.say("info", f"{row.name} was shut out of the mesh")
+
+    def start_over(self) -> None:
+        """Nobody but this node is in the table any more."""
+        for row in list(self._table.rows.values()):
+            if row.node_id != self._table.self_id:
+                self._forget(row)
 
     def ignores(self, node_id: str) -> bool:
         """Whether nothing is heard from or of this node."""
@@ -295,6 +300,10 @@ class Beliefs:
         row.accuser = None
         self._suspicions.pop(row.node_id, None)
         self._agenda.cancel(("suspicion", row.node_id))
+
+    def _forget(self, row: Row) -> None:
+        self._close(row)
+        self._table.drop(row.node_id)
 
     def _plan_verdict(self, row: Row, suspicion: Suspicion, now: float) -> None:
         self._agenda.set(("suspicion", row.node_id), max(now, suspicion.verdict_at))

@@ -124,9 +124,7 @@ class Links:
                 link.proven = False
                 self._end(link, now)
         self._unpark(node_id, now)
-        for other_id, other in self._ways.items():
-            if other.path is None and other.trying is None:
-                self._try(other_id, other, now)  # its address may have been the forgotten one's
+        self._try_idle(now)
 
     # Happenings
 
@@ -170,6 +168,7 @@ class Links:
             self._detach(link, now)
             self._effects.append(Hangup(name))
             self._remove(link)
+            self._try_idle(now)
 
     def down(self, name: str, cause: str, now: float) -> Down:
         """A link ended, or an attempt failed, for one of the shell's causes."""
@@ -255,6 +254,12 @@ class Links:
             link.node_id = node_id
             return
 
+    def _try_idle(self, now: float) -> None:
+        """Whoever is not sought may have waited for an address that somebody has let go."""
+        for node_id, way in self._ways.items():
+            if way.path is None and way.trying is None:
+                self._try(node_id, way, now)
+
     def _taken(self, link: Link, node_id: str) -> bool:
         """Whether a link is another node's. Two members may claim one address; whoever answers
         there has it, and until then the first to try it keeps it."""
@@ -278,6 +283,7 @@ class Links:
             if way.path is None and way.trying is None:
                 self._unpark(node_id, now)
                 self._try(node_id, way, now)
+        self._try_idle(now)
 
     def _end(self, link: Link, now: float) -> None:
         """Close the link; wait to dial it again, or forget it."""
@@ -312,6 +318,7 @@ class Links:
                 self._remove(other)
         way.path, way.trying = link.name, None
         way.answered, way.turn, way.failing_since = link.name, 0, NEVER
+        self._try_idle(now)
 
     def _detach(self, link: Link, now: float) -> None:
         """Somebody else than expected answered: the expected one must be sought elsewhere."""
@@ -325,6 +332,7 @@ class Links:
         way.turn += 1
         way.failing_since = now if way.failing_since == NEVER else way.failing_since
         if way.path is None and way.trying is None:
+            self._unpark(node_id, now)
             self._try(node_id, way, now)
 
     def _unset(self, node_id: str, way: Way, link: Link) -> None:

@@ -123,7 +123,8 @@ class Membership:
 
     def link_down(self, link: str, cause: str, now: float) -> list[Effect]:
         """An outgoing connection ended (`eof`, `timeout`), or an attempt failed (`refused`,
-        `unreachable`, `timeout`, `handshake`: the other end holds another mesh key)."""
+        `unreachable`, `timeout`, `handshake`: the other end holds another mesh key, or is no
+        mesh port at all)."""
         now = self._begin(now)
         down = self._parts.links.down(link, cause, now)
         row = self._parts.table.rows.get(down.node_id or "")
@@ -133,8 +134,9 @@ class Membership:
             self._parts.prober.ask(row.node_id, now)
         if down.wrong_key:
             text = (
-                f"{link} answers, but with another mesh key: it belongs to another mesh. Give both"
-                " machines the same mesh key file, or pair them."
+                f"{link} answers, but not as a member of this mesh. Either it is no mesh port (8788"
+                " unless --mesh there says otherwise; 8787 is for clients), or that machine holds"
+                " another mesh key: give both the same mesh key file, or pair them."
             )
             self._parts.kit.say("warning", text)
         return self._end(now)
@@ -160,6 +162,13 @@ class Membership:
         view and what this node tells at once, without suspicion, and nobody can bring them back."""
         now = self._begin(now)
         self._parts.beliefs.shut_out(frozenset(node_ids) - {self._parts.table.self_id})
+        return self._end(now)
+
+    def start_over(self, now: float) -> list[Effect]:
+        """This node is in another mesh from now on: it knows nobody, and tells nobody there of the
+        members of the last one, who would be taken for members."""
+        now = self._begin(now)
+        self._parts.beliefs.start_over()
         return self._end(now)
 
     # What this machine brings

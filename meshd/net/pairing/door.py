@@ -31,7 +31,7 @@ from meshd.net.pairing.exchange import Admitted, Offers
 from meshd.net.pairing.invitation import Invitation, code_invitation, draw_code, draw_token, shown
 from meshd.net.pairing.refusal import PairingError
 from protocol.frozen import frozen
-from protocol.pairing import FRAME_MAX_BYTES, Welcome
+from protocol.pairing import FRAME_MAX_BYTES, PairRefusal, Welcome
 
 DOMAIN = b"pairing"
 """The ZAP domain of the door."""
@@ -88,7 +88,7 @@ class Door:
         bind_host: str,
         bind_port: int,
         hosts: Callable[[], Sequence[str]],
-        welcome: Callable[[str], Welcome | None],
+        welcome: Callable[[str], Welcome | PairRefusal],
         on_admitted: Callable[[Admitted], None],
         on_notice: Callable[[Notice], None],
         entropy: Callable[[int], bytes] = secrets.token_bytes,

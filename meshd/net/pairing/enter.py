@@ -5,19 +5,22 @@ of which some lead nowhere from here. So all of them are dialled together, and t
 that finishes its handshake is a door: nothing else holds the door's key pair. Only with that one
 the exchange is begun, because each is a try.
 
-Everything here waits, at most CONNECT_WAIT_S + 2 x ANSWER_WAIT_S; callers with a loop run it in a
-thread.
+Everything here waits, at most NAME_WAIT_S + CONNECT_WAIT_S + 2 x ANSWER_WAIT_S; callers with a
+loop run it in a thread.
 """
 
 from __future__ import annotations
 
 import secrets
+import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 
 import zmq
 
 from meshd.address import PORT_MAX, format_host_port, parse_host_port
+from meshd.net.lookup import Address, Lookup, endpoint_url
 from meshd.net.pairing.door import DOOR_PUBLIC, PORT_STEP, shape_door
 from meshd.net.pairing.exchange import Entry
 from meshd.net.pairing.invitation import Invitation, code_invitation, is_token, read_token
@@ -27,8 +30,11 @@ from protocol.pairing import Welcome
 MESH_PORT = 8788
 """The mesh port when only a host is typed."""
 
+NAME_WAIT_S = 5.0
+"""mDNS answers for a `.local` name within one second, a DNS server within two."""
+
 CONNECT_WAIT_S = 5.0
-"""Name, connection and handshake, for a member that is there: 1 s on a busy Pi and a bad Wi-Fi."""
+"""Connection and handshake, for a member that is there: 1 s on a busy Pi and a bad Wi-Fi."""
 
 ANSWER_WAIT_S = 10.0
 """One answer at the door; as long as the member keeps an exchange open."""
@@ -68,7 +74,13 @@ def enter(
     entropy: Callable[[int], bytes] = secrets.token_bytes,
 ) -> Welcome:
     """Go through the exchange at the first of `places` that is a door. Raises PairingError."""
-    dealers = [_dealer(context, place) for place in places[:PLACES_MAX]]
+    addresses = _addresses(places)
+    if not addresses:
+        raise PairingError(
+            f"no address is known here for {' or '.join(places)}; check the name, or the interface "
+            "after the %, or give another address of the member: --at HOST:PORT"
+        )
+    dealers = [_dealer(context, address) for address in addresses]
     try:
         door = _first_open(dealers)
         if door is None:
@@ -109,15 +121,26 @@ def _first_open(dealers: Sequence[zmq.Socket[bytes]]) -> zmq.Socket[bytes] | Non
     return None
 
 
-def _dealer(context: zmq.Context[zmq.Socket[bytes]], place: str) -> zmq.Socket[bytes]:
+def _addresses(places: Sequence[str]) -> list[Address]:
+    """All addresses of the places. Looked up here, because libzmq would take the first of each, of
+    IPv4 alone, and ask for it in the thread that moves all frames of this node."""
+    over = threading.Semaphore(0)
+    lookups = [Lookup(*parse_host_port(place), over.release) for place in places[:PLACES_MAX]]
+    until = time.monotonic() + NAME_WAIT_S
+    for _ in lookups:
+        over.acquire(timeout=max(0.0, until - time.monotonic()))
+    return [address for lookup in lookups for address in lookup.found or ()][:PLACES_MAX]
+
+
+def _dealer(context: zmq.Context[zmq.Socket[bytes]], address: Address) -> zmq.Socket[bytes]:
     """A socket on its way to a door, under a key of its own: nobody learns who knocks in vain."""
     dealer = context.socket(zmq.DEALER)
-    shape_door(dealer, ":" if place.startswith("[") else "")
+    shape_door(dealer, ":" if address[0] == socket.AF_INET6 else "")
     public, secret = zmq.curve_keypair()
     dealer.set(zmq.CURVE_SERVERKEY, DOOR_PUBLIC)
     dealer.set(zmq.CURVE_PUBLICKEY, public)
     dealer.set(zmq.CURVE_SECRETKEY, secret)
-    dealer.connect(f"tcp://{place}")
+    dealer.connect(endpoint_url(address))
     return dealer
 
 

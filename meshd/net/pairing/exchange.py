@@ -110,11 +110,11 @@ class _Exchange:
 class Offers:
     """The member's side: the open invitations, and the exchanges about them.
 
-    `welcome(node_id)` makes what a newcomer is given, None when that id was revoked.
+    `welcome(node_id)` makes what a newcomer is given, or says which refusal it gets.
     """
 
     def __init__(
-        self, public_key: bytes, welcome: Callable[[str], Welcome | None], entropy: Entropy
+        self, public_key: bytes, welcome: Callable[[str], Welcome | PairRefusal], entropy: Entropy
     ) -> None:
         self._public_key = public_key.hex()
         self._welcome = welcome
@@ -212,8 +212,8 @@ class Offers:
                 self.close(offer.invitation.name)
             return PairRefusal("wrong"), None
         welcome = self._welcome(node_id_of(exchange.newcomer))
-        if welcome is None:
-            return PairRefusal("revoked"), None
+        if isinstance(welcome, PairRefusal):
+            return welcome, None
         self.close(offer.invitation.name)
         sealed = bindings.crypto_secretbox(encode_welcome(welcome), NONCE, exchange.seal_key)
         return PairWelcome(sealed), Admitted(exchange.newcomer, offer.invitation)

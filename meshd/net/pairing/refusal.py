@@ -20,7 +20,10 @@ WORDS: Mapping[str, str] = MappingProxyType(
             "the member's pairing window is closed: it was used, its time ran out, or five wrong "
             "codes came; run `meshctl pair` there again for a fresh one"
         ),
-        "busy": "the member is pairing with too many machines at once; try again in ten seconds",
+        "busy": (
+            "the member is pairing with too many machines at once, or is itself joining another "
+            "mesh; try again in ten seconds"
+        ),
         "revoked": (
             "this machine was revoked and stays out; to come back as a new member, stop its "
             "daemon, remove node.key from its state directory, and pair again"

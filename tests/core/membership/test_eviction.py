@@ -90,3 +90,29 @@ def test_a_node_does_not_shut_itself_out() -> None:
     """What others do with a revoked node is theirs; its own row is its own."""
     bench = _evicted(ME)
     assert bench.state(ME) == "alive"
+
+
+def test_in_another_mesh_nobody_of_the_last_one_is_known() -> None:
+    """Alive, suspect or dead: who was a member there is none here."""
+    bench = met(A, B, C)
+    bench.connect(A)
+    bench.answering.discard(B)
+    bench.advance_until(lambda: bench.state(B) == "dead")
+    bench.do(lambda m, now: m.start_over(now))
+    assert set(bench.machine.view().members) == {ME}
+    assert bench.machine.remembered() == ()
+    assert link(A) in bench.hung_up()
+
+
+def test_members_of_the_next_mesh_are_told_nothing_of_the_last() -> None:
+    """Neither as rumour nor in a digest; who moves as well can be met again."""
+    bench = met(A, B)
+    bench.hear(A, hello(A, incarnation=101))
+    bench.do(lambda m, now: m.start_over(now))
+    bench.forget()
+    bench.meet(C)
+    bench.advance(30.0)
+    assert bench.claims(A) == bench.claims(B) == []
+    assert all(entry.node_id in {ME, C} for pull in bench.sent(Pull) for entry in pull.digest)
+    bench.meet(A)
+    assert bench.state(A) == "alive"

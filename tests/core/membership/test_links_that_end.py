@@ -326,3 +326,31 @@ def test_the_address_of_a_forgotten_member_is_free_for_another() -> None:
     assert desk.advance(0.1) == [Hangup(L1), Dial(L1)]
     desk.up(L1, B)
     assert desk.links.path(B) == L1
+
+
+def test_the_address_that_failed_one_member_is_free_for_another() -> None:
+    """Whoever goes on to its next address lets go of this one."""
+    desk = Desk()
+    desk.links.seek(A, (E1, E2), desk.now)
+    desk.links.seek(B, (E1,), desk.now)
+    assert desk.advance(0.0) == [Dial(L1)]
+    desk.links.down(L1, "timeout", desk.now)
+    assert desk.advance(0.1) == [Hangup(L1), Dial(L2), Dial(L1)]
+    desk.up(L1, B)
+    assert desk.links.path(B) == L1
+
+
+def test_a_typed_name_is_tried_again_when_somebody_else_has_the_address() -> None:
+    """A member whose address went to another machine is sought by the name that a person typed."""
+    desk = Desk()
+    desk.links.typed(NAS, desk.now)
+    desk.advance(0.0)
+    desk.up(NAS, A)
+    desk.links.seek(A, (E1,), desk.now)
+    desk.links.found(L1, B, desk.now)
+    desk.advance(0.3)
+    desk.up(L1, A)
+    desk.links.down(L1, "eof", desk.now)
+    desk.take()
+    desk.up(L1, B)
+    assert Dial(NAS) in desk.advance(0.0)

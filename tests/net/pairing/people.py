@@ -9,7 +9,7 @@ from meshd.net.pairing.invitation import Invitation, code_invitation
 from meshd.net.pairing.refusal import PairingError
 from meshd.net.trust import Identity, identity_of
 from protocol.messages import Endpoint
-from protocol.pairing import Sponsor, Welcome
+from protocol.pairing import PairRefusal, Sponsor, Welcome
 from protocol.trust import TrustRecord
 
 ANNA = identity_of(b"a" * 32)
@@ -26,6 +26,8 @@ WELCOME = Welcome(
     (Sponsor(ANNA.public_key.hex(), "anna", (Endpoint("192.168.1.20", 8788, 8789),)),),
 )
 
+REVOKED = PairRefusal("revoked")
+
 
 class Member:
     """Anna, with a code open since time 0, and a clock that tests turn."""
@@ -33,7 +35,7 @@ class Member:
     def __init__(self, invitation: Invitation | None = None, revoked: str = "") -> None:
         entropy = Random(1).randbytes
         self.offers = Offers(
-            ANNA.public_key, lambda node_id: None if node_id == revoked else WELCOME, entropy
+            ANNA.public_key, lambda node_id: REVOKED if node_id == revoked else WELCOME, entropy
         )
         self.offers.open(invitation or code_invitation(CODE), 0.0)
         self.now = 1.0

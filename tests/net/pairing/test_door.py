@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from random import Random
 
@@ -172,7 +173,7 @@ def test_no_door_at_all_is_said_with_what_to_do(
 def test_odd_frames_do_not_end_the_door(house: House, context: Context) -> None:
     """Garbage is answered with a refusal, three parts with nothing, and the next caller is in."""
     invited = house.door.invite()
-    caller = entering._dealer(context, f"127.0.0.1:{invited.port}")
+    caller = entering._dealer(context, (socket.AF_INET, ("127.0.0.1", invited.port)))
     caller.send_multipart([b"one", b"two"])
     caller.send(b"garbage")
     assert caller.recv()
@@ -224,3 +225,22 @@ def test_a_typed_address_is_preferred_to_the_tokens(house: House) -> None:
     """The person knows that this machine sees the member elsewhere."""
     token = house.door.invite_token().text
     assert read_invitation(token, "10.9.8.7:1000")[1] == ("10.9.8.7:1000", "10.9.8.7:1002")
+
+
+def test_every_address_of_a_name_is_tried(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both families, and none of them by libzmq: it takes one, and asks where frames move."""
+    invited = house.door.invite()
+    hosts = [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.2"), (socket.AF_INET, "127.0.0.1")]
+    found = [(family, 0, 0, "", (host, invited.port)) for family, host in hosts]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert house.come(invited.text, [f"pi.test:{invited.port}"]) == WELCOME
+
+
+def test_a_name_that_nobody_knows_is_said_to_be_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that no window is open there; and the try costs nothing."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    invitation, places = read_invitation("1234 5678", "pi.test:8788")
+    with pytest.raises(PairingError, match=r"no address is known here for pi\.test:8788 or"):
+        enter(invitation, places, BERT.public_key, context=house.context)
