@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from meshd.api.keys import add_key
+from meshd.daemon import LOOK_AROUND_S
 from tests.e2e.daemons import Daemon, wait_until
 
 
@@ -110,6 +111,37 @@ def test_two_daemons_cannot_share_a_state_directory(tmp_path):
     assert code == 1
     assert "another meshd" in words
     assert one_line(words)
+
+
+def test_without_mdns_an_interface_that_is_not_there_is_one_line_and_exit_1(tmp_path):
+    """The line names the flag, and the interfaces that there are."""
+    code, words = meshd(
+        *("run", "--state-dir", str(tmp_path), "--no-mdns", "--interface", "eht0"),
+        *("--http", "127.0.0.1:0", "--mesh", "127.0.0.1:0"),
+    )
+    assert code == 1
+    assert "interface eht0 (flag --interface); there are: lo" in words
+    assert one_line(words)
+
+
+def test_a_daemon_serves_on_when_its_words_are_read_no_more(tmp_path):
+    """`meshd run | head -1`: the endpoint outlives its reader."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "meshd", "run", "--state-dir", str(tmp_path), "--no-mdns"),
+            *("--http", "127.0.0.1:0", "--mesh", "127.0.0.1:0"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(LOOK_AROUND_S + 1)
+    process.terminate()
+    assert "Traceback" not in process.communicate(timeout=10)[1]
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
