@@ -25,7 +25,7 @@ import uvloop
 
 from meshd.api.keys import KeysError
 from meshd.api.server import BindError as HttpBindError
-from meshd.config import Settings
+from meshd.config import Settings, usual_places
 from meshd.core.ports import EngineError
 from meshd.engine.cards import read_cards
 from meshd.engine.places import Machine
@@ -92,7 +92,8 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
     owned = [loop.create_task(manager.stay_alive(lambda: node.mesh_silent_s), name="alive")]
     try:
         await node.start()
-        if reread is not None and (file := reread()[1]) is not None:
+        if reread is not None:
+            file = reread()[1] or usual_places()[0]  # which `meshctl config set` makes
             watch = Watch(settings, reread, node.reconfigure)
             owned.append(loop.create_task(watch.watch(file), name="settings"))
         manager.say("READY=1", f"STATUS={node.base_url}")

@@ -29,8 +29,8 @@ def replace_file(
 ) -> None:
     """Put `content` at `path`, whole or not at all. Raises OSError.
 
-    `flush` waits until it would survive a power cut. `like` is a folder whose owner shall own the
-    file, where root writes it for somebody.
+    `flush` waits until it would survive a power cut. `like` is a file or folder whose owner shall
+    own the file, where root writes it for somebody.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
     handle, draft_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -16,7 +16,15 @@ from pathlib import Path
 
 from meshd import __version__
 from meshd.cli import settings_from
-from meshd.config import ConfigError, Settings, describe, find_config, usual_places
+from meshd.config import (
+    ConfigError,
+    Settings,
+    describe,
+    find_config,
+    named_config,
+    read_text,
+    usual_places,
+)
 from meshd.ctl import client, exits, keys, trust
 from meshd.ctl.completion import completion
 from meshd.ctl.console import Body, complain, node_of, print_lines, screen_now, shaped, show
@@ -130,8 +138,9 @@ def _one_setting(args: Namespace) -> int:
         body = _settings_body(settings_from(args), find_config(args.config, os.environ))
         show(args, body["settings"][option.key], lambda row, screen: [row["value"]])
         return exits.OK
-    file = Path(args.config) if args.config else find_config(None, os.environ) or usual_places()[0]
-    old = file.read_text("utf-8") if file.exists() else ""
+    found = named_config(args.config) if args.config else find_config(None, os.environ)
+    file = found or usual_places()[0]
+    old = read_text(file) if file.exists() else ""
     save(file, with_setting(old, option, args.values, file.parent))
     said = " ".join(args.values) if args.values else "its default"
     when = LIVE_WORDS if option.live else LATER_WORDS

@@ -54,3 +54,26 @@ def test_a_missing_key_is_usage(words: tuple[str, ...], capsys: Captured) -> Non
     """Which setting?"""
     assert config(*words) == exits.USAGE
     assert "which setting" in capsys.readouterr().err
+
+
+def test_set_leaves_the_ends_of_other_lines(file: Path) -> None:
+    """A file from another system stays one."""
+    file.write_bytes(b'# mine\r\nname = "attic"\r\n')
+    assert config("set", "keep_alive", "5m", "--config", str(file)) == exits.OK
+    assert file.read_bytes() == b'# mine\r\nname = "attic"\r\nkeep_alive = "5m"\n'
+
+
+def test_set_finds_the_home_as_the_daemon_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of `--config=~/x` a shell leaves the ~ as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert config("set", "keep_alive", "5m", "--config=~/x.toml") == exits.OK
+    assert (tmp_path / "x.toml").exists()
+
+
+def test_a_file_of_another_kind_is_usage(file: Path, capsys: Captured) -> None:
+    """One line, as the daemon says it."""
+    file.write_bytes(b"name = '\xff'")
+    assert config("set", "keep_alive", "5m", "--config", str(file)) == exits.USAGE
+    assert "not UTF-8" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 
 from meshd.api.keys import add_key
 from meshd.daemon import LOOK_AROUND_S
+from meshd.reload import LOOK_EVERY_S
 from tests.e2e.daemons import Daemon, wait_until
 
 
@@ -142,6 +143,20 @@ def test_a_daemon_serves_on_when_its_words_are_read_no_more(tmp_path):
     process.terminate()
     assert "Traceback" not in process.communicate(timeout=10)[1]
     assert process.returncode == 0
+
+
+def test_settings_made_while_it_runs_are_taken_over(tmp_path):
+    """`meshctl config set` on a machine that had no file yet does what it says."""
+    env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "settings")}
+    daemon = Daemon(tmp_path, "first", "--no-mdns").start(env=env).wait_ready()
+    try:
+        set_it = ("config", "set", "keep_alive", "10m")
+        subprocess.run(
+            [sys.executable, "-m", "meshd.ctl", *set_it], env=os.environ | env, check=True
+        )
+        wait_until(lambda: "taken over" in daemon.log.read_text(), 3 * LOOK_EVERY_S, "taken over")
+    finally:
+        daemon.stop()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
