@@ -58,20 +58,23 @@ def status(args: Namespace) -> int:
 
 
 def _watch(args: Namespace) -> None:
-    """Look until interrupted. The first look must succeed; a later failure is shown, and retried.
-    With --json, one body a line."""
+    """Look until interrupted. The first look must succeed; a later failure is said below what was
+    seen last, and retried. With --json, one body a line."""
     node = node_of(args, WATCH_TIMEOUT_S)
-    body = node.get("/mesh/v1/status")
+    body, trouble = node.get("/mesh/v1/status"), ""
     redraw = supports_redraw(sys.stdout, os.environ) and not args.json
     while True:
-        lines = [json.dumps(body)] if args.json else _screenful(body, args)
-        print_lines([(REDRAW if redraw else "") + lines[0], *lines[1:]])
-        sys.stdout.flush()
+        if redraw or not trouble:
+            lines = [json.dumps(body)] if args.json else _screenful(body, args)
+            print_lines([(REDRAW if redraw else "") + lines[0], *lines[1:]])
+            sys.stdout.flush()
+        if trouble:
+            complain(trouble)
         time.sleep(WATCH_INTERVAL_S)
         try:
-            body = node.get("/mesh/v1/status")
-        except Trouble as trouble:
-            complain(str(trouble))
+            body, trouble = node.get("/mesh/v1/status"), ""
+        except Trouble as met:
+            trouble = str(met)
 
 
 def _screenful(body: Body, args: Namespace) -> list[str]:

@@ -13,7 +13,7 @@ from meshd.ctl import bench
 from meshd.ctl.app import build_parser, main
 from meshd.ctl.chat import Said
 from meshd.ctl.client import Node
-from meshd.ctl.exits import FAILURE, OK
+from meshd.ctl.exits import FAILURE, OK, Trouble
 from meshd.ctl.screen import Screen
 from meshd.ctl.top import LEVELS, SPARK_CELLS, View, frame, sparkline
 
@@ -46,6 +46,22 @@ def test_a_frame_holds_nodes_sparks_and_requests(daemon: Any) -> None:
 def test_a_frame_is_never_higher_than_the_terminal(daemon: Any, height: int) -> None:
     """A line too many would scroll the head away."""
     assert len(drawn(daemon, height)) <= max(1, height - 1)
+
+
+def test_a_node_that_answers_no_more_is_said_where_the_keys_stand(daemon: Any) -> None:
+    """Else the last picture of a node that is gone looks like a live one."""
+    view = View()
+    view.trouble = "no node answers at http://127.0.0.1:8787 " * 9
+    foot = drawn(daemon, view=view)[-1]
+    assert foot.startswith("no node answers")
+    assert len(foot) == 120
+
+
+def test_bodies_of_another_version_are_said_to_be_that(daemon: Any) -> None:
+    """In one line, and the terminal is given back."""
+    daemon.bodies = {"/mesh/v1/status": {"members": [{}]}}
+    with pytest.raises(Trouble, match="not one of meshd"):
+        drawn(daemon)
 
 
 def test_keys_choose_what_is_seen() -> None:
