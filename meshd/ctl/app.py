@@ -20,6 +20,7 @@ from meshd.cli import Parser, add_settings, parse
 from meshd.ctl import client, exits
 from meshd.ctl.commands import COMMANDS
 from meshd.ctl.completion import SHELLS
+from meshd.ctl.console import ready_streams
 from meshd.ctl.exits import Trouble
 from meshd.ctl.housing import ACTIONS as HOUSING
 from meshd.ctl.service.plan import ACTIONS as SERVICE_ACTIONS
@@ -35,6 +36,7 @@ not the machine's owner), 5 degraded (status: a node is suspect, dead or short o
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `meshctl`. Returns the exit code; argparse itself exits for --help."""
+    ready_streams()
     parser, commands = build_parser()
     args = parse(parser, commands, argv)
     if args.command is None:

@@ -11,6 +11,8 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, TypeVar
 
 from meshd import __version__
@@ -23,6 +25,17 @@ SCHEMA_VERSION = 1
 
 Body = Mapping[str, Any]
 T = TypeVar("T")
+
+
+def ready_streams() -> None:
+    """Nothing to read where standard input is closed (`<&-`), nobody to read where an output is;
+    and a letter that the other side has no code for is a question mark, not the end."""
+    nowhere = Path(os.devnull)
+    sys.stdin = sys.stdin or nowhere.open()
+    sys.stdout = sys.stdout or nowhere.open("w")
+    sys.stderr = sys.stderr or nowhere.open("w")
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def node_of(args: Namespace, timeout_s: float = client.TIMEOUT_S) -> client.Node:
