@@ -120,6 +120,8 @@ def config(args: Namespace) -> int:
     try:
         if args.action in {"get", "set"}:
             return _one_setting(args)
+        if args.key is not None:
+            raise Trouble(exits.USAGE, f"config {args.action} takes no word; --config names a file")
         file = find_config(args.config, os.environ)
         if args.action == "path":
             place = file or usual_places()[0]

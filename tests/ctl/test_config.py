@@ -77,3 +77,24 @@ def test_a_file_of_another_kind_is_usage(file: Path, capsys: Captured) -> None:
     file.write_bytes(b"name = '\xff'")
     assert config("set", "keep_alive", "5m", "--config", str(file)) == exits.USAGE
     assert "not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("set", "--config", "FILE", "keep_alive", "5m"),
+        ("set", "keep_alive", "--config", "FILE", "5m"),
+        ("--config", "FILE", "set", "keep_alive", "5m"),
+    ],
+)
+def test_flags_may_stand_between_the_words(words: tuple[str, ...], file: Path) -> None:
+    """Where a person puts them."""
+    assert config(*[word.replace("FILE", str(file)) for word in words]) == exits.OK
+    assert 'keep_alive = "5m"' in file.read_text()
+
+
+@pytest.mark.parametrize("action", ["check", "path"])
+def test_a_file_without_its_flag_is_usage(action: str, file: Path, capsys: Captured) -> None:
+    """Else another file would be called good."""
+    assert config(action, str(file)) == exits.USAGE
+    assert "--config names a file" in capsys.readouterr().err
