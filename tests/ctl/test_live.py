@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -104,6 +107,30 @@ def test_bench_takes_medians_and_counts_failures(monkeypatch: pytest.MonkeyPatch
     assert found.first_word_s == pytest.approx(0.3)
     assert found.tokens_per_s == pytest.approx(5.0)
     assert found.failed == 1
+
+
+def test_ctrl_c_stops_bench_and_not_only_its_next_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thinking model answers for minutes."""
+    asked, answered, let_go = threading.Event(), threading.Event(), threading.Event()
+
+    def ask(*_: object) -> None:
+        asked.set()
+        let_go.wait(5)
+        answered.set()
+
+    def stop() -> None:
+        asked.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(bench, "_ask", ask)
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(KeyboardInterrupt):
+        bench.measure(Node("http://x"), "m", 1, 1, emulated=False)
+    assert not answered.is_set()
+    let_go.set()
+    assert answered.wait(5)
+    stopper.join()
 
 
 def test_bench_with_nobody_to_answer_is_a_failure(
