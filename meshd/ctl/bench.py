@@ -23,7 +23,7 @@ from meshd.ctl.chat import ANSWER_TIMEOUT_S, Said, Talk
 from meshd.ctl.client import Node
 from meshd.ctl.console import Body, node_of, progress, shaped, show
 from meshd.ctl.exits import Trouble
-from meshd.ctl.screen import Cell, Column, Screen, table
+from meshd.ctl.screen import Cell, Column, Screen, harmless, table
 from meshd.ctl.words import UNKNOWN, rate_words, seconds_words
 from protocol.frozen import frozen
 
@@ -78,9 +78,10 @@ def bench(args: Namespace) -> int:
     together = min(args.concurrency, CONCURRENCY_MAX, requests)
     found = []
     for index, (model, emulated) in enumerate(models, 1):
-        progress(f"[{index}/{len(models)}] {model}: waking it ...")
+        which = f"[{index}/{len(models)}] {harmless(model)}"
+        progress(f"{which}: waking it ...")
         _ask(node, model, 0)
-        progress(f"[{index}/{len(models)}] {model}: {requests} questions, {together} at a time ...")
+        progress(f"{which}: {requests} questions, {together} at a time ...")
         found.append(measure(node, model, requests, together, emulated=emulated))
     body = {"requests": requests, "concurrency": together, "models": [_row(f) for f in found]}
     show(args, body, _lines)
@@ -132,7 +133,7 @@ def _ask(node: Node, model: str, number: int) -> Said | None:
         for _ in talk.ask(QUESTION.format(number=number)):
             pass
     except Trouble as trouble:
-        progress(f"  {trouble}")
+        progress(f"  {harmless(str(trouble))}")
         return None
     return talk.last
 

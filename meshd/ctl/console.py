@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from meshd import __version__
 from meshd.ctl import client, exits
 from meshd.ctl.exits import Trouble
-from meshd.ctl.screen import Screen, screen_of
+from meshd.ctl.screen import Screen, harmless, screen_of
 
 SCHEMA_VERSION = 1
 """Of every `--json` body that a node does not number itself."""
@@ -88,7 +88,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def complain(text: str) -> None:
     """A diagnostic, on standard error."""
-    sys.stderr.write(f"meshctl: {text}\n")
+    sys.stderr.write(f"meshctl: {harmless(text)}\n")
 
 
 def progress(text: str) -> None:

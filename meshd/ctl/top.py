@@ -19,7 +19,7 @@ from typing import Any
 from meshd.ctl import client, exits
 from meshd.ctl.console import node_of, screen_now, shaped
 from meshd.ctl.exits import Trouble
-from meshd.ctl.screen import Cell, Column, Screen, clean, cut, table
+from meshd.ctl.screen import Cell, Column, Screen, clean, cut, supports_redraw, table
 from meshd.ctl.status import status_lines
 from meshd.ctl.words import UNKNOWN, seconds_words
 
@@ -74,8 +74,11 @@ class View:
 
 def top(args: Namespace) -> int:
     """Look until told to leave. FAILURE where there is no terminal to fill."""
-    if not (sys.stdout.isatty() and sys.stdin.isatty()):
-        raise Trouble(exits.FAILURE, "top needs a terminal; `meshctl status --watch` needs none")
+    if not (supports_redraw(sys.stdout) and sys.stdin.isatty()):
+        raise Trouble(
+            exits.FAILURE,
+            "top needs a terminal that can redraw; `meshctl status --watch` needs none",
+        )
     node, view = node_of(args, client.TIMEOUT_S), View()
     looked = _look(node)
     with _full_screen():

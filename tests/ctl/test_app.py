@@ -199,6 +199,13 @@ def test_a_closed_stream_is_an_empty_one(daemon: Any, closing: str, words: tuple
     assert "Traceback" not in done.stderr
 
 
+def test_a_terminal_gets_no_control_characters_of_a_node(meshctl: Meshctl, daemon: Any) -> None:
+    """Not in a complaint either; a second line stays one."""
+    daemon.bodies = {"/mesh/v1/status": {"error": {"message": "a\x1b]0;b\x07c\nd"}}}
+    daemon.status = 503
+    assert "a?]0;b?c\nd\n" in meshctl("status").stderr
+
+
 def test_a_letter_without_a_code_is_a_question_mark(meshctl: Meshctl, daemon: Any) -> None:
     """What a model writes goes to terminals and pipes of every kind."""
     daemon.bodies = {

@@ -113,6 +113,20 @@ def test_watch_says_that_the_node_answers_no_more(daemon: Any) -> None:
     assert "refused (500)" in shown.rpartition("\x1b[2J")[2]
 
 
+def test_a_terminal_that_cannot_redraw_gets_no_top() -> None:
+    """An editor's shell window, say; the line names what it can do instead."""
+    screen, terminal = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "meshd.ctl", "top"],
+        stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, text=True, check=False,
+        env=os.environ | {"TERM": "dumb"}, timeout=15,
+    )  # fmt: skip
+    os.close(terminal)
+    os.close(screen)
+    assert done.returncode == 1
+    assert "status --watch" in done.stderr
+
+
 @pytest.mark.parametrize("size", [(24, 80), (0, 0)])
 def test_top_fills_the_screen_and_gives_it_back(daemon: Any, size: tuple[int, int]) -> None:
     """`q` leaves; the other screen and the cursor are as they were. A serial line has no size."""
