@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -120,7 +119,7 @@ def test_ctrl_c_stops_bench_and_not_only_its_next_question(monkeypatch: pytest.M
 
     def stop() -> None:
         asked.wait(5)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     monkeypatch.setattr(bench, "_ask", ask)
     stopper = threading.Thread(target=stop)
