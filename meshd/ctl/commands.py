@@ -37,6 +37,7 @@ from meshd.ctl.peers import peers_lines
 from meshd.ctl.requests import requests
 from meshd.ctl.screen import REDRAW, Cell, Column, Screen, supports_redraw, table
 from meshd.ctl.status import status_lines, troubles
+from meshd.replacing import alone_in
 
 WATCH_INTERVAL_S = 1.0
 """Pause between two looks of `status --watch`: loads change about once a second."""
@@ -145,8 +146,9 @@ def _one_setting(args: Namespace) -> int:
         return exits.OK
     found = named_config(args.config) if args.config else find_config(None, os.environ)
     file = found or usual_places()[0]
-    old = read_text(file) if file.exists() else ""
-    save(file, with_setting(old, option, args.values, file.parent))
+    with alone_in(file.resolve().parent, make=True):
+        old = read_text(file) if file.exists() else ""
+        save(file, with_setting(old, option, args.values, file.parent))
     said = " ".join(args.values) if args.values else "its default"
     when = LIVE_WORDS if option.live else LATER_WORDS
     body = {"file": str(file), "key": option.key, "value": args.values, "live": option.live}
