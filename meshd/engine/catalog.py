@@ -142,15 +142,24 @@ def walk(root: Path) -> Iterator[Path]:
             if entry.is_dir(follow_symlinks=False):
                 if depth < DEPTH_MAX and not entry.name.startswith("."):
                     waiting.append((Path(entry.path), depth + 1))
-            elif entry.is_file():
+            elif _is_file(entry):
                 yield Path(entry.path)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Also where a link leads; one that leads in a circle, or where we may not look, to none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def entry_of(path: Path, heads: HeadCache) -> Entry:
     """A model file that the owner named; of a split one the first. Raises EngineError."""
-    beside = [path, *path.parent.glob("*.gguf")] if path.is_file() else []
-    found = next((each for each in gguf_models(dict.fromkeys(beside)) if each.path == path), None)
     try:
+        beside = [path, *path.parent.glob("*.gguf")] if path.is_file() else []
+        models = gguf_models(dict.fromkeys(beside))
+        found = next((each for each in models if each.path == path), None)
         entry = _entry(found or Found(path, (path,), path.stem), heads)
     except OSError as error:
         raise EngineError(f"model file {path} cannot be read: {error.strerror}") from None
