@@ -223,7 +223,11 @@ def find_config(told: str | None, env: Mapping[str, str]) -> Path | None:
     word = told or env.get(CONFIG_VARIABLE)
     if word:
         file = named_config(word)
-        if not file.is_file():
+        try:
+            there = file.is_file()
+        except OSError as error:
+            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+        if not there:
             raise ConfigError(f"{file}: no such config file")
         return file
     return next((place for place in usual_places() if os.access(place, os.R_OK)), None)

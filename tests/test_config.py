@@ -166,6 +166,17 @@ def test_a_missing_or_unreadable_file_says_so(tmp_path: Path) -> None:
     assert "cannot be read: Is a directory" in refusal(file=tmp_path)
 
 
+def test_a_file_where_nobody_may_look_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that is closed to the daemon's account."""
+
+    def refuse(path: Path, *_: object, **__: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        find_config("/closed/config.toml", {})
+
+
 def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
     """Some editors put one in front of everything."""
     file = write(tmp_path, b'\xef\xbb\xbfname = "attic"\n')

@@ -147,13 +147,21 @@ def _one_setting(args: Namespace) -> int:
     found = named_config(args.config) if args.config else find_config(None, os.environ)
     file = found or usual_places()[0]
     with alone_in(file.resolve().parent, make=True):
-        old = read_text(file) if file.exists() else ""
+        old = "" if _is_new(file) else read_text(file)
         save(file, with_setting(old, option, args.values, file.parent))
     said = " ".join(args.values) if args.values else "its default"
     when = LIVE_WORDS if option.live else LATER_WORDS
     body = {"file": str(file), "key": option.key, "value": args.values, "live": option.live}
     show(args, body, lambda body, screen: [f"{option.key} is {said} in {file}; {when}"])
     return exits.OK
+
+
+def _is_new(file: Path) -> bool:
+    """Raises ConfigError where nobody may look."""
+    try:
+        return not file.exists()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 LIVE_WORDS = "a running daemon takes it over within a few seconds"

@@ -14,7 +14,7 @@ import pytest
 from meshd.ctl import exits
 from meshd.ctl.app import main
 from meshd.ctl.doctor.facts import Daemon, Facts, Multicast, Reach
-from meshd.ctl.doctor.gather import gpus_present, python_gain
+from meshd.ctl.doctor.gather import free_bytes, gpus_present, python_gain
 from meshd.ctl.doctor.network import try_members
 from meshd.ctl.doctor.ports import holder_of, inodes_of, read_lsof
 from meshd.ctl.doctor.rules import RULES, diagnose
@@ -193,6 +193,19 @@ def test_graphics_cards_are_read_from_the_system(tmp_path: Path) -> None:
         (tmp_path / name / "device").mkdir(parents=True)
         (tmp_path / name / "device/vendor").write_text(vendor + "\n")
     assert gpus_present(tmp_path) == ("an NVIDIA GPU",)
+
+
+def test_a_folder_where_we_may_not_look_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's state is closed to the person who asks the doctor."""
+    assert (free_bytes(tmp_path / "not" / "yet") or 0) > 0
+
+    def refuse(path: Path, *_: object, **__: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert free_bytes(tmp_path) is None
 
 
 def test_another_python_is_asked_how_fast_it_is(tmp_path: Path) -> None:

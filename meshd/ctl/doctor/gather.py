@@ -63,7 +63,7 @@ def gather(args: Namespace) -> Facts:
         daemon=daemon,
         status=status,
         gpus_present=gpus_present(CARDS),
-        disk_free_bytes=_free(settings.state_dir) if settings else None,
+        disk_free_bytes=free_bytes(settings.state_dir) if settings else None,
         state_dir=str(settings.state_dir) if settings else "",
         mdns_wanted=settings.mdns if settings else True,
         python_gain=python_gain(SYSTEM_PYTHON) if platform.system() == "Linux" else None,
@@ -152,9 +152,12 @@ def _service() -> str:
     return ""
 
 
-def _free(folder: Path) -> int | None:
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
-    return None if existing is None else shutil.disk_usage(existing).free
+def free_bytes(folder: Path) -> int | None:
+    """Left on the disk of a folder, there or not yet; None where this account may not look."""
+    with suppress(OSError):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        return shutil.disk_usage(existing).free
+    return None
 
 
 def _is_ipv4(host: str) -> bool:
