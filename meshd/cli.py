@@ -45,6 +45,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_EXIT, f"{self.prog}: {message}; `{self.prog} --help` tells more\n")
 
+    def take(self, args: argparse.Namespace, words: list[str]) -> list[str]:
+        """Put the words where this command has room for some, and give back what is left."""
+        for action in self._actions:
+            if action.nargs == argparse.OPTIONAL and not action.option_strings:
+                if words and getattr(args, action.dest) is None and not action.choices:
+                    setattr(args, action.dest, words[0])
+                    words = words[1:]
+            elif action.nargs == argparse.ZERO_OR_MORE:
+                setattr(args, action.dest, [*getattr(args, action.dest), *words])
+                words = []
+        return words
+
     def flags(self) -> list[str]:
         """Every flag of this command."""
         return [word for action in self._actions for word in action.option_strings]
@@ -55,13 +67,13 @@ def parse(
 ) -> argparse.Namespace:
     """Parse, or exit 2 with a line that names what was not understood and what is near it.
 
-    A `prompt` of many words may stand behind flags, where argparse no longer looks for it."""
+    Words that may be left out may stand behind flags, where argparse no longer looks for them."""
     args, rest = parser.parse_known_args(argv)
-    prompt = getattr(args, "prompt", None)
-    if isinstance(prompt, list) and not any(word.startswith("-") for word in rest):
-        args.prompt, rest = [*prompt, *rest], []
+    command = commands.get(getattr(args, "command", None) or "", parser)
+    if not any(word.startswith("-") for word in rest):
+        rest = command.take(args, rest)
     if rest:
-        _refuse(commands.get(getattr(args, "command", None) or "", parser), rest)
+        _refuse(command, rest)
     return args
 
 

@@ -20,6 +20,7 @@ import math
 import os
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field, fields
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Any
 from meshd.address import LOOPBACK_OF, format_host_port
 from meshd.core.residency.plan import KEEP_ALIVE_S
 from meshd.core.routing.courtesy import QUEUE_WAIT_S, USUAL_SHARE
-from meshd.options import BY_KEY, FOR_EVER, OPTIONS, Option, node_name
+from meshd.options import BY_KEY, FOR_EVER, OPTIONS, Option, expanded, node_name
 from protocol.frozen import frozen
 
 CONFIG_MAX_BYTES = 1024 * 1024
@@ -131,7 +132,7 @@ def _layers(
 ) -> Iterable[Layer]:
     here = Path.cwd()
     if file is not None:
-        text = _read_text(file)
+        text = read_text(file)
         base = file.parent.resolve()
         yield Layer(_parse(text, file), lambda key: f"{file}{_line_of(text, key)}: {key}", base)
     variables = {
@@ -173,12 +174,13 @@ def closest(word: str, known: Sequence[str]) -> str | None:
     return next(iter(get_close_matches(word, known, n=1)), None)
 
 
-def _read_text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """A config file as it is, its ends of lines too. Raises ConfigError."""
     try:
         if file.stat().st_size > CONFIG_MAX_BYTES:
             raise ConfigError(f"{file}: larger than {CONFIG_MAX_BYTES} bytes; not a config file?")
         raw = file.read_bytes()
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")  # an editor's mark in front is none of TOML's
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -220,19 +222,35 @@ def find_config(told: str | None, env: Mapping[str, str]) -> Path | None:
     that has one, else None. Raises ConfigError when the one told is not there."""
     word = told or env.get(CONFIG_VARIABLE)
     if word:
-        file = Path(word).expanduser()
-        if not file.is_file():
+        file = named_config(word)
+        try:
+            there = file.is_file()
+        except OSError as error:
+            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+        if not there:
             raise ConfigError(f"{file}: no such config file")
         return file
     return next((place for place in usual_places() if os.access(place, os.R_OK)), None)
 
 
-def usual_places() -> tuple[Path, ...]:
-    """Where a config file is looked for when none is named, in order."""
+def named_config(word: str) -> Path:
+    """The config file that somebody named, there or not. Raises ConfigError."""
+    try:
+        return expanded(word)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def usual_places(system: str = sys.platform) -> tuple[Path, ...]:
+    """Where a config file is looked for when none is named, in order: the person's own, then that
+    of the machine's service."""
     from platformdirs import user_config_path
 
     own = user_config_path("meshd", appauthor=False) / "config.toml"
-    return own, Path("/etc/meshd/config.toml")
+    etc = Path("/etc/meshd/config.toml")
+    if system == "darwin":
+        return own, Path("/Library/Application Support/meshd/config.toml"), etc
+    return own, etc
 
 
 def describe(settings: Settings) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ import uvloop
 
 from meshd.api.keys import KeysError
 from meshd.api.server import BindError as HttpBindError
-from meshd.config import Settings
+from meshd.config import Settings, usual_places
 from meshd.core.ports import EngineError
 from meshd.engine.cards import read_cards
 from meshd.engine.places import Machine
@@ -82,6 +83,7 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     specs = [parse(text) for text in settings.engines]
+    _check_interfaces(settings)
     engines = roster(specs, settings, Machine(host_probe().read, settled_bytes, read_cards))
     notices = Notices()
     node = Node(settings, MeshNet(settings, notices.say), engines, host_probe(), notices)
@@ -90,7 +92,8 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
     owned = [loop.create_task(manager.stay_alive(lambda: node.mesh_silent_s), name="alive")]
     try:
         await node.start()
-        if reread is not None and (file := reread()[1]) is not None:
+        if reread is not None:
+            file = reread()[1] or usual_places()[0]  # which `meshctl config set` makes
             watch = Watch(settings, reread, node.reconfigure)
             owned.append(loop.create_task(watch.watch(file), name="settings"))
         manager.say("READY=1", f"STATUS={node.base_url}")
@@ -109,6 +112,18 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
         await node.close()
         for task in owned:
             task.cancel()
+
+
+def _check_interfaces(settings: Settings) -> None:
+    """Raises StartError for interfaces of which there is none. With mDNS, one that comes later is
+    waited for, and the log says so; without it nobody would ever look again."""
+    known = [name for _, name in socket.if_nameindex()]
+    if settings.mdns or not settings.interfaces or not set(settings.interfaces).isdisjoint(known):
+        return
+    raise StartError(
+        f"there is no network interface {', '.join(settings.interfaces)} "
+        f"({settings.origins['interfaces']}); there are: {', '.join(known)}"
+    )
 
 
 async def _first_models(node: Node, settings: Settings) -> None:
@@ -167,7 +182,11 @@ def _complain(error: Exception) -> None:
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+    """To whoever started it. That nobody reads it (any more) is no reason to stop serving."""
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError:  # `meshd run | head -1`, a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

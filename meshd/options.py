@@ -59,8 +59,16 @@ def _read_mesh(value: object, base: Path) -> Values:
     return host, port, port + 1 if port else 0
 
 
+def expanded(text: str) -> Path:
+    """A path, its `~` or `~NAME` filled in. Raises ValueError where that is nobody's home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{text!r} begins with the home of an account that is not here") from None
+
+
 def _read_path(value: object, base: Path) -> Values:
-    return (base / Path(_text(value)).expanduser(),)
+    return (base / expanded(_text(value)),)
 
 
 def _read_name(value: object, base: Path) -> Values:
@@ -104,7 +112,7 @@ def _read_span(value: object, base: Path) -> Values:
 
 def _read_paths(value: object, base: Path) -> Values:
     found = _items(value, rf"[;\n{os.pathsep}]+")
-    return (tuple(dict.fromkeys(base / Path(piece).expanduser() for piece in found)),)
+    return (tuple(dict.fromkeys(base / expanded(piece) for piece in found)),)
 
 
 def _read_share(value: object, base: Path) -> Values:

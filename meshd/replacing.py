@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PRIVATE_MODE = 0o600
@@ -17,6 +19,25 @@ PUBLIC_MODE = 0o644
 """For files that are everybody's to read, such as units and settings."""
 
 FOLDER_MODE = 0o700
+
+
+@contextmanager
+def alone_in(folder: Path, *, make: bool = False) -> Iterator[None]:
+    """For who reads a file of `folder`, changes it and replaces it: others who do wait their turn,
+    and lose nothing. `make` makes the folder. Where it cannot be held, nobody waits."""
+    handle = -1
+    with suppress(ImportError, OSError):
+        import fcntl  # not on every system that meshctl runs on
+
+        if make:
+            folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def replace_file(
@@ -29,8 +50,8 @@ def replace_file(
 ) -> None:
     """Put `content` at `path`, whole or not at all. Raises OSError.
 
-    `flush` waits until it would survive a power cut. `like` is a folder whose owner shall own the
-    file, where root writes it for somebody.
+    `flush` waits until it would survive a power cut. `like` is a file or folder whose owner shall
+    own the file, where root writes it for somebody.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
     handle, draft_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -51,10 +51,13 @@ def with_setting(text: str, option: Option, words: list[str], base: Path) -> str
 
 
 def save(file: Path, text: str) -> None:
-    """Replace a file whole, keeping its mode. Raises ConfigError."""
+    """Replace a file whole, keeping its mode and its owner; of a link, the file that it leads to.
+    Raises ConfigError."""
     try:
-        mode = file.stat().st_mode & 0o777 if file.exists() else PUBLIC_MODE
-        replace_file(file, text.encode(), mode=mode)
+        real = file.resolve()
+        there = real.exists()
+        mode = real.stat().st_mode & 0o777 if there else PUBLIC_MODE
+        replace_file(real, text.encode(), mode=mode, like=real if there else real.parent)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error.strerror}") from None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshd.config import ConfigError, Settings, describe, find_config, load_settings, usual_places
+from meshd.ctl.service import launchd, systemd
 from meshd.options import OPTIONS, node_name
 
 
@@ -160,7 +161,26 @@ def test_a_missing_or_unreadable_file_says_so(tmp_path: Path) -> None:
         find_config(str(tmp_path / "none.toml"), {})
     with pytest.raises(ConfigError, match="no such config file"):
         find_config(None, {"MESHD_CONFIG": str(tmp_path)})
+    with pytest.raises(ConfigError, match="account that is not here"):
+        find_config("~nobody-here/config.toml", {})
     assert "cannot be read: Is a directory" in refusal(file=tmp_path)
+
+
+def test_a_file_where_nobody_may_look_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that is closed to the daemon's account."""
+
+    def refuse(path: Path, *_: object, **__: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        find_config("/closed/config.toml", {})
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
+    """Some editors put one in front of everything."""
+    file = write(tmp_path, b'\xef\xbb\xbfname = "attic"\n')
+    assert load_settings({}, {}, file).name == "attic"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +203,8 @@ def test_a_missing_or_unreadable_file_says_so(tmp_path: Path) -> None:
         ({"memory_reserve": "2"}, "flag --memory-reserve: '2' is not a size; write a number and"),
         ({"memory_reserve": 2}, "such as '2GB'"),
         ({"keep_alive": "soon"}, "such as '30m', or 'forever'"),
+        ({"state_dir": "~nobody-here/x"}, "--state-dir: '~nobody-here/x' begins with the home"),
+        ({"model_dir": ["~nobody-here/x"]}, "an account that is not here"),
         ({"when_hot": "some"}, "'some' is not a share; choose full, half or one"),
     ],
 )
@@ -233,6 +255,12 @@ def test_describe_names_every_option_once_with_its_origin(tmp_path: Path) -> Non
     assert [key for key, _, _ in rows] == [option.key for option in OPTIONS]
     assert ("mesh", "[::]:5", "flag --mesh") in rows
     assert ("no_mdns", "false", "default") in rows
+
+
+def test_the_settings_of_the_machines_service_are_found_without_being_named() -> None:
+    """So that `meshctl config set` changes the file that the service reads."""
+    assert systemd.SYSTEM_CONFIG in usual_places("linux")
+    assert launchd.DAEMON_SUPPORT / "config.toml" in usual_places("darwin")
 
 
 def test_usual_place_is_read_when_nothing_is_told(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from meshd.replacing import PUBLIC_MODE, replace_file
+from meshd.replacing import PUBLIC_MODE, alone_in, replace_file
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:
@@ -26,3 +28,31 @@ def test_private_unless_told_and_its_folder_is_made(tmp_path: Path) -> None:
     replace_file(unit, b"x", mode=PUBLIC_MODE)
     assert secret.stat().st_mode & 0o777 == 0o600
     assert unit.stat().st_mode & 0o777 == 0o644
+
+
+ADD = """
+import sys
+from pathlib import Path
+from meshd.replacing import alone_in, replace_file
+file = Path(sys.argv[1]) / "count"
+for _ in range(50):
+    with alone_in(file.parent):
+        replace_file(file, str(int(file.read_text()) + 1).encode(), flush=False)
+"""
+
+
+def test_who_changes_a_file_waits_for_others_that_do(tmp_path: Path) -> None:
+    """Nothing is lost between reading and replacing, and no lock lies about."""
+    (tmp_path / "count").write_text("0")
+    adding = [subprocess.Popen([sys.executable, "-c", ADD, str(tmp_path)]) for _ in range(3)]
+    assert [each.wait(15) for each in adding] == [0, 0, 0]
+    assert (tmp_path / "count").read_text() == "150"
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
+
+
+def test_a_folder_that_is_not_there_holds_up_nobody(tmp_path: Path) -> None:
+    """The change itself says what is wrong."""
+    with alone_in(tmp_path / "none"):
+        assert not (tmp_path / "none").exists()
+    with alone_in(tmp_path / "new", make=True):
+        assert (tmp_path / "new").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -84,6 +85,16 @@ def test_a_broken_file_is_not_made_worse() -> None:
         with_setting('name = "half', option_named("name"), ["x"], Path())
 
 
+def test_saving_through_a_link_changes_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    """Settings that are kept in a repository stay there."""
+    file, link = tmp_path / "real.toml", tmp_path / "config.toml"
+    link.symlink_to(file)
+    for text in ("first", "second"):
+        save(link, text)
+        assert file.read_text() == text
+    assert link.is_symlink()
+
+
 def test_saving_keeps_the_mode_and_leaves_nothing_beside(tmp_path: Path) -> None:
     """A file that only its owner may read stays so."""
     file = tmp_path / "config.toml"
@@ -93,3 +104,13 @@ def test_saving_keeps_the_mode_and_leaves_nothing_beside(tmp_path: Path) -> None
     assert file.read_text() == "new"
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_leaves_a_file_to_its_owner(tmp_path: Path) -> None:
+    """Else a private file could not be read any more by the daemon that it is for."""
+    file = tmp_path / "config.toml"
+    file.write_text("old")
+    os.chown(file, 1234, 1234)
+    save(file, "new")
+    assert (file.stat().st_uid, file.stat().st_gid) == (1234, 1234)

@@ -20,6 +20,7 @@ from meshd.cli import Parser, add_settings, parse
 from meshd.ctl import client, exits
 from meshd.ctl.commands import COMMANDS
 from meshd.ctl.completion import SHELLS
+from meshd.ctl.console import complain, ready_streams
 from meshd.ctl.exits import Trouble
 from meshd.ctl.housing import ACTIONS as HOUSING
 from meshd.ctl.service.plan import ACTIONS as SERVICE_ACTIONS
@@ -35,6 +36,7 @@ not the machine's owner), 5 degraded (status: a node is suspect, dead or short o
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `meshctl`. Returns the exit code; argparse itself exits for --help."""
+    ready_streams()
     parser, commands = build_parser()
     args = parse(parser, commands, argv)
     if args.command is None:
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = COMMANDS[args.command](args)
         sys.stdout.flush()
     except Trouble as trouble:
-        sys.stderr.write(f"meshctl: {trouble}\n")
+        complain(str(trouble))
         return trouble.code
     except KeyboardInterrupt:
         return exits.INTERRUPTED
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exits.OK
     except OSError as error:  # most often a full disk that it was to write to
         _drop_output()
-        sys.stderr.write(f"meshctl: stopped by the system: {error}\n")
+        complain(f"stopped by the system: {error}")
         return exits.FAILURE
     return code
 

@@ -9,20 +9,25 @@ The prompts differ in their first words, so no cache answers for the machine.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict
+from queue import SimpleQueue
 from statistics import median
+from threading import Thread
 from time import monotonic
+from typing import TypeVar
 
 from meshd.ctl import exits
 from meshd.ctl.chat import ANSWER_TIMEOUT_S, Said, Talk
 from meshd.ctl.client import Node
 from meshd.ctl.console import Body, node_of, progress, shaped, show
 from meshd.ctl.exits import Trouble
-from meshd.ctl.screen import Cell, Column, Screen, table
+from meshd.ctl.screen import Cell, Column, Screen, harmless, table
 from meshd.ctl.words import UNKNOWN, rate_words, seconds_words
 from protocol.frozen import frozen
+
+T = TypeVar("T")
 
 REQUESTS = 4
 """Per model, where nobody says: enough for a median, a minute for a Pi."""
@@ -73,9 +78,10 @@ def bench(args: Namespace) -> int:
     together = min(args.concurrency, CONCURRENCY_MAX, requests)
     found = []
     for index, (model, emulated) in enumerate(models, 1):
-        progress(f"[{index}/{len(models)}] {model}: waking it ...")
+        which = f"[{index}/{len(models)}] {harmless(model)}"
+        progress(f"{which}: waking it ...")
         _ask(node, model, 0)
-        progress(f"[{index}/{len(models)}] {model}: {requests} questions, {together} at a time ...")
+        progress(f"{which}: {requests} questions, {together} at a time ...")
         found.append(measure(node, model, requests, together, emulated=emulated))
     body = {"requests": requests, "concurrency": together, "models": [_row(f) for f in found]}
     show(args, body, _lines)
@@ -85,8 +91,7 @@ def bench(args: Namespace) -> int:
 def measure(node: Node, model: str, requests: int, together: int, *, emulated: bool) -> Figures:
     """Ask, and take the medians."""
     began = monotonic()
-    with ThreadPoolExecutor(together) as pool:
-        answers = list(pool.map(lambda number: _ask(node, model, number), range(1, requests + 1)))
+    answers = _in_turn(requests, together, lambda number: _ask(node, model, number))
     took_s = monotonic() - began
     good = [said for said in answers if said is not None and said.text]
     rates = [(said.tokens - 1) / (said.took_s - said.began_s) for said in good
@@ -102,6 +107,25 @@ def measure(node: Node, model: str, requests: int, together: int, *, emulated: b
     )
 
 
+def _in_turn(count: int, together: int, ask: Callable[[int], T]) -> list[T]:
+    """What `ask` says to 1, 2 ... `count`, `together` at a time. Its threads keep nobody who stops
+    it: an executor's would finish their answers first, which takes a thinking model minutes."""
+    numbers, ended = iter(range(1, count + 1)), SimpleQueue[Future[T]]()
+
+    def work() -> None:
+        for number in numbers:
+            future = Future[T]()
+            try:
+                future.set_result(ask(number))
+            except Exception as error:  # noqa: BLE001 - raised where the answers are collected
+                future.set_exception(error)
+            ended.put(future)
+
+    for _ in range(together):
+        Thread(target=work, daemon=True).start()
+    return [ended.get().result() for _ in range(count)]
+
+
 def _ask(node: Node, model: str, number: int) -> Said | None:
     """One answer, None when there was none."""
     talk = Talk(node, model)
@@ -109,7 +133,7 @@ def _ask(node: Node, model: str, number: int) -> Said | None:
         for _ in talk.ask(QUESTION.format(number=number)):
             pass
     except Trouble as trouble:
-        progress(f"  {trouble}")
+        progress(f"  {harmless(str(trouble))}")
         return None
     return talk.last
 

@@ -21,14 +21,13 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
-from unicodedata import category
 from urllib.parse import unquote
 
 from meshd.ctl import exits
 from meshd.ctl.client import Node, Stream
 from meshd.ctl.console import complain, node_of, progress, shaped, show
 from meshd.ctl.exits import Trouble
-from meshd.ctl.screen import Screen, clean, screen_of
+from meshd.ctl.screen import Screen, clean, harmless, screen_of
 from meshd.ctl.words import counted, rate_words, seconds_words
 
 ANSWER_TIMEOUT_S = 600.0
@@ -241,9 +240,7 @@ def _command(talk: Talk, words: str, screen: Screen) -> None:
 def _say(piece: str, screen: Screen, style: str = "") -> None:
     """A piece of an answer. A terminal gets no control character of somebody else's."""
     if screen.width is not None:
-        piece = "".join(
-            ["?" if category(char) == "Cc" and char not in "\n\t" else char for char in piece]
-        )
+        piece = harmless(piece)
     sys.stdout.write(screen.paint(piece, style))
     sys.stdout.flush()
 

@@ -31,7 +31,7 @@ class Node:
     def __init__(self, url: str, *, api_key: str | None = None, timeout_s: float = TIMEOUT_S):
         self.url = url.rstrip("/")
         self._parts = _split(self.url)
-        self._api_key = api_key
+        self._api_key = _key(api_key or "")
         self._timeout_s = timeout_s
 
     def get(self, path: str) -> dict[str, Any]:
@@ -138,13 +138,23 @@ class Stream:
         self._connection.close()
 
 
+def _key(text: str) -> str:
+    """The key without the line that it stood on. Raises Trouble for what no header can hold."""
+    key = text.strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise Trouble(USAGE, f"what {KEY_VARIABLE} holds is no API key: letters, digits and '-'")
+    return key
+
+
 def _split(url: str) -> SplitResult:
+    good = url.isprintable() and " " not in url
     try:
         parts = urlsplit(url)
-        port_ok = parts.port is None or parts.port > 0
+        good = good and parts.path.isascii() and (parts.port is None or parts.port > 0)
+        (parts.hostname or "").encode("idna")  # as a socket does, too late for a good word
     except ValueError:
-        port_ok, parts = False, urlsplit("")
-    if not port_ok or parts.scheme not in {"http", "https"} or not parts.hostname:
+        good, parts = False, urlsplit("")
+    if not good or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise Trouble(USAGE, f"{url!r} is not the URL of a node; write it like {DEFAULT_URL}")
     return parts
 

@@ -16,7 +16,15 @@ from pathlib import Path
 
 from meshd import __version__
 from meshd.cli import settings_from
-from meshd.config import ConfigError, Settings, describe, find_config, usual_places
+from meshd.config import (
+    ConfigError,
+    Settings,
+    describe,
+    find_config,
+    named_config,
+    read_text,
+    usual_places,
+)
 from meshd.ctl import client, exits, keys, trust
 from meshd.ctl.completion import completion
 from meshd.ctl.console import Body, complain, node_of, print_lines, screen_now, shaped, show
@@ -29,6 +37,7 @@ from meshd.ctl.peers import peers_lines
 from meshd.ctl.requests import requests
 from meshd.ctl.screen import REDRAW, Cell, Column, Screen, supports_redraw, table
 from meshd.ctl.status import status_lines, troubles
+from meshd.replacing import alone_in
 
 WATCH_INTERVAL_S = 1.0
 """Pause between two looks of `status --watch`: loads change about once a second."""
@@ -50,20 +59,23 @@ def status(args: Namespace) -> int:
 
 
 def _watch(args: Namespace) -> None:
-    """Look until interrupted. The first look must succeed; a later failure is shown, and retried.
-    With --json, one body a line."""
+    """Look until interrupted. The first look must succeed; a later failure is said below what was
+    seen last, and retried. With --json, one body a line."""
     node = node_of(args, WATCH_TIMEOUT_S)
-    body = node.get("/mesh/v1/status")
+    body, trouble = node.get("/mesh/v1/status"), ""
     redraw = supports_redraw(sys.stdout, os.environ) and not args.json
     while True:
-        lines = [json.dumps(body)] if args.json else _screenful(body, args)
-        print_lines([(REDRAW if redraw else "") + lines[0], *lines[1:]])
-        sys.stdout.flush()
+        if redraw or not trouble:
+            lines = [json.dumps(body)] if args.json else _screenful(body, args)
+            print_lines([(REDRAW if redraw else "") + lines[0], *lines[1:]])
+            sys.stdout.flush()
+        if trouble:
+            complain(trouble)
         time.sleep(WATCH_INTERVAL_S)
         try:
-            body = node.get("/mesh/v1/status")
-        except Trouble as trouble:
-            complain(str(trouble))
+            body, trouble = node.get("/mesh/v1/status"), ""
+        except Trouble as met:
+            trouble = str(met)
 
 
 def _screenful(body: Body, args: Namespace) -> list[str]:
@@ -109,6 +121,8 @@ def config(args: Namespace) -> int:
     try:
         if args.action in {"get", "set"}:
             return _one_setting(args)
+        if args.key is not None:
+            raise Trouble(exits.USAGE, f"config {args.action} takes no word; --config names a file")
         file = find_config(args.config, os.environ)
         if args.action == "path":
             place = file or usual_places()[0]
@@ -130,14 +144,24 @@ def _one_setting(args: Namespace) -> int:
         body = _settings_body(settings_from(args), find_config(args.config, os.environ))
         show(args, body["settings"][option.key], lambda row, screen: [row["value"]])
         return exits.OK
-    file = Path(args.config) if args.config else find_config(None, os.environ) or usual_places()[0]
-    old = file.read_text("utf-8") if file.exists() else ""
-    save(file, with_setting(old, option, args.values, file.parent))
+    found = named_config(args.config) if args.config else find_config(None, os.environ)
+    file = found or usual_places()[0]
+    with alone_in(file.resolve().parent, make=True):
+        old = "" if _is_new(file) else read_text(file)
+        save(file, with_setting(old, option, args.values, file.parent))
     said = " ".join(args.values) if args.values else "its default"
     when = LIVE_WORDS if option.live else LATER_WORDS
     body = {"file": str(file), "key": option.key, "value": args.values, "live": option.live}
     show(args, body, lambda body, screen: [f"{option.key} is {said} in {file}; {when}"])
     return exits.OK
+
+
+def _is_new(file: Path) -> bool:
+    """Raises ConfigError where nobody may look."""
+    try:
+        return not file.exists()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 LIVE_WORDS = "a running daemon takes it over within a few seconds"

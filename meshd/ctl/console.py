@@ -11,18 +11,31 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, TypeVar
 
 from meshd import __version__
 from meshd.ctl import client, exits
 from meshd.ctl.exits import Trouble
-from meshd.ctl.screen import Screen, screen_of
+from meshd.ctl.screen import Screen, harmless, screen_of
 
 SCHEMA_VERSION = 1
 """Of every `--json` body that a node does not number itself."""
 
 Body = Mapping[str, Any]
 T = TypeVar("T")
+
+
+def ready_streams() -> None:
+    """Nothing to read where standard input is closed (`<&-`), nobody to read where an output is;
+    and a letter that the other side has no code for is a question mark, not the end."""
+    nowhere = Path(os.devnull)
+    sys.stdin = sys.stdin or nowhere.open()
+    sys.stdout = sys.stdout or nowhere.open("w")
+    sys.stderr = sys.stderr or nowhere.open("w")
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def node_of(args: Namespace, timeout_s: float = client.TIMEOUT_S) -> client.Node:
@@ -75,7 +88,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def complain(text: str) -> None:
     """A diagnostic, on standard error."""
-    sys.stderr.write(f"meshctl: {text}\n")
+    sys.stderr.write(f"meshctl: {harmless(text)}\n")
 
 
 def progress(text: str) -> None:

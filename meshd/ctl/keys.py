@@ -16,6 +16,7 @@ from meshd.ctl import exits
 from meshd.ctl.console import Body, print_lines, progress, show
 from meshd.ctl.exits import Trouble
 from meshd.ctl.screen import Cell, Column, Screen, table
+from meshd.replacing import alone_in
 
 COLUMNS = (Column("NAME"), Column("MADE"))
 
@@ -42,7 +43,8 @@ def keys(args: Namespace) -> int:
 def _add(args: Namespace, settings: Settings) -> None:
     from meshd.api.keys import add_key
 
-    key = add_key(settings.state_dir, args.name, time.strftime("%Y-%m-%d"))
+    with alone_in(settings.state_dir, make=True):
+        key = add_key(settings.state_dir, args.name, time.strftime("%Y-%m-%d"))
     if args.json:
         show(args, {"name": args.name, "key": key}, lambda body, screen: [])
         return
@@ -81,6 +83,7 @@ def _key_lines(body: Body, screen: Screen) -> list[str]:
 def _remove(args: Namespace, settings: Settings) -> None:
     from meshd.api.keys import remove_key
 
-    remove_key(settings.state_dir, args.name)
+    with alone_in(settings.state_dir):
+        remove_key(settings.state_dir, args.name)
     words = f"{args.name}'s key opens nothing any more; a running node notices within a second"
     show(args, {"removed": args.name}, lambda body, screen: [words])

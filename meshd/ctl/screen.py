@@ -147,6 +147,11 @@ def clean(text: str, screen: Screen) -> str:
     return plain.encode("ascii", "replace").decode()
 
 
+def harmless(text: str) -> str:
+    """The text, its lines kept, without control characters: what another machine said."""
+    return "".join("?" if category(char) == "Cc" and char not in "\n\t" else char for char in text)
+
+
 def cut(text: str, width: int, screen: Screen) -> str:
     """At most `width` columns of `text`; what is missing is marked."""
     if measure(text) <= width:

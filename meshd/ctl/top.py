@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from meshd.ctl import client, exits
-from meshd.ctl.console import complain, node_of, screen_now, shaped
+from meshd.ctl.console import node_of, screen_now, shaped
 from meshd.ctl.exits import Trouble
-from meshd.ctl.screen import Cell, Column, Screen, cut, table
+from meshd.ctl.screen import Cell, Column, Screen, clean, cut, supports_redraw, table
 from meshd.ctl.status import status_lines
 from meshd.ctl.words import UNKNOWN, seconds_words
 
@@ -55,11 +56,12 @@ Body = Mapping[str, Any]
 
 
 class View:
-    """What the keys have chosen."""
+    """What the keys have chosen, and why there is nothing new to see."""
 
     def __init__(self) -> None:
         self.wide = False
         self.order = "name"
+        self.trouble = ""
 
     def press(self, key: str) -> bool:
         """Whether to go on."""
@@ -72,41 +74,51 @@ class View:
 
 def top(args: Namespace) -> int:
     """Look until told to leave. FAILURE where there is no terminal to fill."""
-    if not (sys.stdout.isatty() and sys.stdin.isatty()):
-        raise Trouble(exits.FAILURE, "top needs a terminal; `meshctl status --watch` needs none")
+    if not (supports_redraw(sys.stdout) and sys.stdin.isatty()):
+        raise Trouble(
+            exits.FAILURE,
+            "top needs a terminal that can redraw; `meshctl status --watch` needs none",
+        )
     node, view = node_of(args, client.TIMEOUT_S), View()
     looked = _look(node)
     with _full_screen():
         while True:
-            size = os.get_terminal_size()
-            lines = frame(*looked, view=view, screen=screen_now(), height=size.lines)
+            height = shutil.get_terminal_size().lines  # a serial line does not know, and says 0
+            lines = frame(*looked, view=view, screen=screen_now(), height=height)
             sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in lines) + "\x1b[J")
             sys.stdout.flush()
             ready, _, _ = select.select([sys.stdin], [], [], LOOK_EVERY_S)
             if ready and not view.press(os.read(sys.stdin.fileno(), 1).decode(errors="replace")):
                 return exits.OK
             try:
-                looked = _look(node)
+                looked, view.trouble = _look(node), ""
             except Trouble as trouble:
-                complain(str(trouble))
+                view.trouble = str(trouble)
 
 
 def frame(
     status: Body, requests: Body, trends: Body, *, view: View, screen: Screen, height: int
 ) -> list[str]:
-    """One screenful of at most `height` - 1 lines."""
+    """One screenful of at most `height` - 1 lines. Raises Trouble for another version's bodies."""
+    lines = shaped(lambda status: _nodes(status, view, screen), status)
+    lines += ["", *_sparks(trends, screen), *shaped(lambda body: _work(body, screen), requests)]
+    foot = view.trouble or "q leave   w wide   m by memory   n by name"
+    if screen.width is not None:
+        foot = cut(clean(foot, screen), screen.width, screen)
+    foot = screen.paint(foot, "bad" if view.trouble else "dim")
+    return [*lines[: max(1, height - 3)], "", foot][: max(1, height - 1)]
+
+
+def _nodes(status: Body, view: View, screen: Screen) -> list[str]:
     members = sorted(status["members"], key=_memory_used if view.order == "memory" else _name)
-    lines = shaped(
-        lambda body: status_lines(body, screen, wide=view.wide), {**status, "members": members}
-    )
-    lines += ["", *_sparks(trends, screen)]
+    return status_lines({**status, "members": members}, screen, wide=view.wide)
+
+
+def _work(requests: Body, screen: Screen) -> list[str]:
     running = [row for row in requests["requests"] if row["state"] in {"running", "queued"}]
     rest = [row for row in requests["requests"] if row not in running]
     rows = [_cells(row) for row in (*running, *rest)]
-    if rows:
-        lines += ["", *table(COLUMNS, rows, screen)]
-    keys = screen.paint("q leave   w wide   m by memory   n by name", "dim")
-    return [*lines[: max(1, height - 3)], "", keys][: max(1, height - 1)]
+    return ["", *table(COLUMNS, rows, screen)] if rows else []
 
 
 def sparkline(values: Sequence[float | None], screen: Screen) -> str:

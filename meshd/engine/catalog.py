@@ -139,23 +139,27 @@ def walk(root: Path) -> Iterator[Path]:
             if left < 0:
                 LOG.warning("%s: more than %d files; the rest is not looked at", root, ENTRIES_MAX)
                 return
-            try:
-                is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
-            except OSError:
-                continue  # a link that leads in a circle, or where this daemon may not look
-            if is_folder:
+            if entry.is_dir(follow_symlinks=False):
                 if depth < DEPTH_MAX and not entry.name.startswith("."):
                     waiting.append((Path(entry.path), depth + 1))
-            elif is_file:
+            elif _is_file(entry):
                 yield Path(entry.path)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Also where a link leads; one that leads in a circle, or where we may not look, to none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def entry_of(path: Path, heads: HeadCache) -> Entry:
     """A model file that the owner named; of a split one the first. Raises EngineError."""
     try:
         beside = [path, *path.parent.glob("*.gguf")] if path.is_file() else []
-        named = (each for each in gguf_models(dict.fromkeys(beside)) if each.path == path)
-        found = next(named, None)
+        models = gguf_models(dict.fromkeys(beside))
+        found = next((each for each in models if each.path == path), None)
         entry = _entry(found or Found(path, (path,), path.stem), heads)
     except OSError as error:
         raise EngineError(f"model file {path} cannot be read: {error.strerror}") from None

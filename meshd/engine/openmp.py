@@ -27,7 +27,9 @@ core looks faster and does not rest between two looks.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from pathlib import Path
 
 from meshd.engine.cards import installed_backends
@@ -58,16 +60,36 @@ def settings(*, bound: bool) -> dict[str, str]:
 def prepare(threads: int, layers: int) -> int:
     """Set this process up for a model, before llama.cpp is loaded; the owner's own settings win.
 
-    `threads` 0 means all cores; `layers` go to cards, where there are any. Returns the threads to
-    use. Afterwards the calling thread may be bound to the first core.
+    `threads` 0 means all cores, or as many as a container has time for; `layers` go to cards, where
+    there are any. Returns the threads to use. Afterwards the calling thread may be bound to
+    the first core.
     """
     cores = physical_cores()
-    threads = threads or cores
+    threads = threads or math.ceil(min(cores, quota_cores()))
     on_cards = layers != 0 and bool(installed_backends())
     bound = threads == cores and not on_cards and not os.environ.keys() & PLACING
     for name, value in settings(bound=bound).items():
         os.environ.setdefault(name, value)
     return threads
+
+
+def quota_cores(root: Path = Path("/")) -> float:
+    """Cores' worth of time that this process may use in all (cgroup v2, `docker run --cpus`): with
+    more threads than that all of them are halted for most of each tenth of a second."""
+    own = re.search(r"^0::/(.*)$", _text(root / "proc/self/cgroup"), re.MULTILINE)
+    top = root / "sys/fs/cgroup"
+    group = top / (own[1] if own else "")
+    found = [_text(each / "cpu.max").split() for each in (group, *group.parents)]
+    quotas = [int(each[0]) / int(each[1]) for each in found if len(each) == 2 and each[0] != "max"]
+    return min(quotas, default=math.inf)
+
+
+def _text(file: Path) -> str:
+    """Empty where there is none."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def physical_cores() -> int:

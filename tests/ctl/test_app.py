@@ -182,3 +182,35 @@ def test_a_reader_that_has_enough_is_no_error(daemon: Any) -> None:
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=15, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", [("status",), ("revoke", "attic")])
+def test_a_closed_stream_is_an_empty_one(daemon: Any, closing: str, words: tuple[str, ...]) -> None:
+    """Started by a program that closed what it had no use for."""
+    done = subprocess.run(
+        [
+            *("sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-m", "meshd.ctl"),
+            *(*words, "--node", daemon.url),
+        ],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=15,
+    )  # fmt: skip
+    assert done.returncode == {"status": 0, "revoke": 2}[words[0]]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_gets_no_control_characters_of_a_node(meshctl: Meshctl, daemon: Any) -> None:
+    """Not in a complaint either; a second line stays one."""
+    daemon.bodies = {"/mesh/v1/status": {"error": {"message": "a\x1b]0;b\x07c\nd"}}}
+    daemon.status = 503
+    assert "a?]0;b?c\nd\n" in meshctl("status").stderr
+
+
+def test_a_letter_without_a_code_is_a_question_mark(meshctl: Meshctl, daemon: Any) -> None:
+    """What a model writes goes to terminals and pipes of every kind."""
+    daemon.bodies = {
+        "/v1/chat/completions": b'data: {"choices": [{"delta": {"content": "a \\u2014 b"}}]}\n\n'
+        b"data: [DONE]\n\n"
+    }
+    done = meshctl("run", "m", "hello", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (0, "a ? b\n")

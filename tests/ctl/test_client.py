@@ -48,9 +48,30 @@ def test_a_port_that_speaks_something_else_is_said_so() -> None:
     assert (found.code, "does not speak HTTP" in str(found)) == (UNREACHABLE, True)
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8787", "ftp://x", "http://", "http://x:y"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "127.0.0.1:8787", "ftp://x", "http://", "http://x:y", "http://a b", "http://a..b"),
+        *(f"http://{'a' * 64}.local", "http://x/a b", "http://x/ü", "http://x\n"),
+    ],
+)
 def test_what_is_no_url_is_wrong_usage(url: str) -> None:
     """Before anything is sent anywhere."""
     with pytest.raises(Trouble) as caught:
         Node(url)
     assert caught.value.code == USAGE
+
+
+def test_a_key_may_bring_the_end_of_its_line(daemon: Any) -> None:
+    """From a file of variables that another system wrote, say."""
+    Node(daemon.url, api_key=" mk-1\r\n").get("/v1/models")
+    assert daemon.asked[-1][1]["Authorization"] == "Bearer mk-1"
+
+
+@pytest.mark.parametrize("key", ["ключ", "mk 1", "mk\n1", "mk\x001"])
+def test_what_is_no_key_is_wrong_usage(key: str) -> None:
+    """One line, which does not repeat it."""
+    with pytest.raises(Trouble) as caught:
+        Node("http://127.0.0.1:1", api_key=key)
+    assert caught.value.code == USAGE
+    assert key not in str(caught.value)

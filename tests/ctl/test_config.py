@@ -54,3 +54,47 @@ def test_a_missing_key_is_usage(words: tuple[str, ...], capsys: Captured) -> Non
     """Which setting?"""
     assert config(*words) == exits.USAGE
     assert "which setting" in capsys.readouterr().err
+
+
+def test_set_leaves_the_ends_of_other_lines(file: Path) -> None:
+    """A file from another system stays one."""
+    file.write_bytes(b'# mine\r\nname = "attic"\r\n')
+    assert config("set", "keep_alive", "5m", "--config", str(file)) == exits.OK
+    assert file.read_bytes() == b'# mine\r\nname = "attic"\r\nkeep_alive = "5m"\n'
+
+
+def test_set_finds_the_home_as_the_daemon_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of `--config=~/x` a shell leaves the ~ as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert config("set", "keep_alive", "5m", "--config=~/x.toml") == exits.OK
+    assert (tmp_path / "x.toml").exists()
+
+
+def test_a_file_of_another_kind_is_usage(file: Path, capsys: Captured) -> None:
+    """One line, as the daemon says it."""
+    file.write_bytes(b"name = '\xff'")
+    assert config("set", "keep_alive", "5m", "--config", str(file)) == exits.USAGE
+    assert "not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("set", "--config", "FILE", "keep_alive", "5m"),
+        ("set", "keep_alive", "--config", "FILE", "5m"),
+        ("--config", "FILE", "set", "keep_alive", "5m"),
+    ],
+)
+def test_flags_may_stand_between_the_words(words: tuple[str, ...], file: Path) -> None:
+    """Where a person puts them."""
+    assert config(*[word.replace("FILE", str(file)) for word in words]) == exits.OK
+    assert 'keep_alive = "5m"' in file.read_text()
+
+
+@pytest.mark.parametrize("action", ["check", "path"])
+def test_a_file_without_its_flag_is_usage(action: str, file: Path, capsys: Captured) -> None:
+    """Else another file would be called good."""
+    assert config(action, str(file)) == exits.USAGE
+    assert "--config names a file" in capsys.readouterr().err

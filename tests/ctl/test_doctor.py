@@ -14,7 +14,7 @@ import pytest
 from meshd.ctl import exits
 from meshd.ctl.app import main
 from meshd.ctl.doctor.facts import Daemon, Facts, Multicast, Reach
-from meshd.ctl.doctor.gather import gpus_present, python_gain
+from meshd.ctl.doctor.gather import free_bytes, gpus_present, python_gain
 from meshd.ctl.doctor.network import try_members
 from meshd.ctl.doctor.ports import holder_of, inodes_of, read_lsof
 from meshd.ctl.doctor.rules import RULES, diagnose
@@ -69,6 +69,9 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         DOWN | {"daemon": Daemon("http://x", answers=False, trouble="refused")}, "daemon"),
     "another program has the port": (
         DOWN | {"daemon": Daemon("http://x", answers=False, holder="nginx (7)")}, "daemon"),
+    "it wants a key": (
+        DOWN | {"daemon": Daemon("http://x", answers=False, trouble="a key!", spoke=True)},
+        "daemon"),
     "the settings are wrong": (
         DOWN | {"daemon": Daemon("http://x", answers=False, settings_error="line 3")}, "daemon"),
     "the disk is nearly full": ({"disk_free_bytes": 50 * 2**20}, "disk"),
@@ -91,7 +94,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"status": status(member("desk", endpoints=["[fd00::1]:8788"]), member("attic"))},
         "ipv6-only"),
     "a stranger knocks": (
-        {"status": status(counters={"handshake_key_refused": 4})}, "wrong-key"),
+        {"strangers": 4}, "wrong-key"),
     "its identity was copied": (
         {"status": status(notices=[{"age_s": 1, "text": "the state directory was copied"}])},
         "cloned-identity"),
@@ -134,6 +137,13 @@ def test_a_healthy_machine_has_no_findings() -> None:
     borrowing = status(member("desk", models=[]), member("attic"))
     assert diagnose(facts(status=borrowing)) == []
     assert diagnose(facts(python_gain=1.1)) == []
+
+
+@pytest.mark.parametrize("heard_self", [True, False])
+def test_multicast_is_nothing_to_who_does_not_want_it(heard_self: bool) -> None:
+    """With --no-mdns its silence is no finding, and its cure no help."""
+    heard = Multicast(heard_self=heard_self, heard_others=0)
+    assert diagnose(facts(multicast=heard, mdns_wanted=False, status=ALONE, reaches=())) == []
 
 
 def test_what_could_not_be_told_is_no_finding() -> None:
@@ -185,6 +195,19 @@ def test_graphics_cards_are_read_from_the_system(tmp_path: Path) -> None:
     assert gpus_present(tmp_path) == ("an NVIDIA GPU",)
 
 
+def test_a_folder_where_we_may_not_look_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's state is closed to the person who asks the doctor."""
+    assert (free_bytes(tmp_path / "not" / "yet") or 0) > 0
+
+    def refuse(path: Path, *_: object, **__: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert free_bytes(tmp_path) is None
+
+
 def test_another_python_is_asked_how_fast_it_is(tmp_path: Path) -> None:
     """Not this one itself, nor one that cannot run a node."""
     assert python_gain(Path(sys.executable).resolve()) is None
@@ -206,3 +229,45 @@ def test_a_daemon_that_is_down_is_degraded(capsys: pytest.CaptureFixture[str]) -
     body = json.loads(capsys.readouterr().out)
     assert body["schema_version"] == 1
     assert body["findings"][0]["check"] == "daemon"
+
+
+def findings(capsys: pytest.CaptureFixture[str], url: str) -> dict[str, str]:
+    """What the doctor says of each check, asked as a person asks."""
+    main(["doctor", "--node", url, "--json"])
+    return {row["check"]: row["what"] for row in json.loads(capsys.readouterr().out)["findings"]}
+
+
+def test_a_node_that_wants_a_key_is_not_told_to_start(
+    daemon: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It runs; its owner only has to say who asks."""
+    daemon.status = 401
+    assert "wants another API key" in findings(capsys, daemon.url)["daemon"]
+
+
+@pytest.mark.parametrize(("later", "named"), [(7, False), (9, True)])
+def test_strangers_of_before_are_members_by_now(
+    daemon: Any, capsys: pytest.CaptureFixture[str], later: int, named: bool
+) -> None:
+    """A newcomer knocks until it is paired; in company only who still knocks is one."""
+    now, then = [
+        {**daemon.bodies["/mesh/v1/status"], "counters": {"control_strangers": count}}
+        for count in (7, later)
+    ]
+    daemon.bodies = {**daemon.bodies, "/mesh/v1/status": [now, then]}
+    assert ("wrong-key" in findings(capsys, daemon.url)) is named
+
+
+def test_a_url_that_is_none_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """As for every other command."""
+    assert main(["doctor", "--node", "http://attic:port"]) == exits.USAGE
+    assert "not the URL of a node" in capsys.readouterr().err
+
+
+def test_an_answer_of_another_version_is_one_line(
+    daemon: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And no traceback."""
+    daemon.bodies = {"/mesh/v1/status": {"self": "a", "members": [{"id": "b", "name": "b"}]}}
+    assert main(["doctor", "--node", daemon.url]) == exits.FAILURE
+    assert "not one of meshd" in capsys.readouterr().err

@@ -16,6 +16,7 @@ STATE = {"model": "qwen3-8b", "warm": True, "pinned": True, "reserved_bytes": 7_
     [
         (["load", "m"], "/mesh/v1/models/load", {"model": "m"}),
         (["load", "m", "--force"], "/mesh/v1/models/load", {"model": "m", "force": True}),
+        (["load", "--force", "m"], "/mesh/v1/models/load", {"model": "m", "force": True}),
         (["unpin", "m"], "/mesh/v1/models/unpin", {"model": "m"}),
     ],
 )

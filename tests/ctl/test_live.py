@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from meshd.ctl import bench
 from meshd.ctl.app import build_parser, main
 from meshd.ctl.chat import Said
 from meshd.ctl.client import Node
-from meshd.ctl.exits import FAILURE, OK
+from meshd.ctl.exits import FAILURE, OK, Trouble
 from meshd.ctl.screen import Screen
 from meshd.ctl.top import LEVELS, SPARK_CELLS, View, frame, sparkline
 
@@ -46,6 +48,22 @@ def test_a_frame_holds_nodes_sparks_and_requests(daemon: Any) -> None:
 def test_a_frame_is_never_higher_than_the_terminal(daemon: Any, height: int) -> None:
     """A line too many would scroll the head away."""
     assert len(drawn(daemon, height)) <= max(1, height - 1)
+
+
+def test_a_node_that_answers_no_more_is_said_where_the_keys_stand(daemon: Any) -> None:
+    """Else the last picture of a node that is gone looks like a live one."""
+    view = View()
+    view.trouble = "no node answers at http://127.0.0.1:8787 " * 9
+    foot = drawn(daemon, view=view)[-1]
+    assert foot.startswith("no node answers")
+    assert len(foot) == 120
+
+
+def test_bodies_of_another_version_are_said_to_be_that(daemon: Any) -> None:
+    """In one line, and the terminal is given back."""
+    daemon.bodies = {"/mesh/v1/status": {"members": [{}]}}
+    with pytest.raises(Trouble, match="not one of meshd"):
+        drawn(daemon)
 
 
 def test_keys_choose_what_is_seen() -> None:
@@ -88,6 +106,30 @@ def test_bench_takes_medians_and_counts_failures(monkeypatch: pytest.MonkeyPatch
     assert found.first_word_s == pytest.approx(0.3)
     assert found.tokens_per_s == pytest.approx(5.0)
     assert found.failed == 1
+
+
+def test_ctrl_c_stops_bench_and_not_only_its_next_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thinking model answers for minutes."""
+    asked, answered, let_go = threading.Event(), threading.Event(), threading.Event()
+
+    def ask(*_: object) -> None:
+        asked.set()
+        let_go.wait(5)
+        answered.set()
+
+    def stop() -> None:
+        asked.wait(5)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    monkeypatch.setattr(bench, "_ask", ask)
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(KeyboardInterrupt):
+        bench.measure(Node("http://x"), "m", 1, 1, emulated=False)
+    assert not answered.is_set()
+    let_go.set()
+    assert answered.wait(5)
+    stopper.join()
 
 
 def test_bench_with_nobody_to_answer_is_a_failure(

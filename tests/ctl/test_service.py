@@ -211,6 +211,13 @@ def test_statuses_are_read_from_what_the_managers_print() -> None:
     assert launchd.read_status("")["state"] == "not installed"
 
 
+@pytest.mark.parametrize(("said", "result"), [("(never exited)", ""), ("0", "success"), ("9", "9")])
+def test_launchds_word_for_nothing_wrong_is_no_trouble(said: str, result: str) -> None:
+    """Of a service that runs since the start, or was stopped as asked, no reason need be shown."""
+    printed = PRINTED.replace("last exit code = 1", f"last exit code = {said}")
+    assert launchd.read_status(printed)["result"] == result
+
+
 def test_every_setting_has_an_example_that_loads(tmp_path: Path) -> None:
     """The shipped settings with every # taken off are valid; as shipped they change nothing."""
     text = example_config()

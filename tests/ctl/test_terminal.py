@@ -100,8 +100,36 @@ def test_watch_repaints_until_interrupted(daemon: Any) -> None:
     assert shown.count("kitchen*") >= 2
 
 
-def test_top_fills_the_screen_and_gives_it_back(daemon: Any) -> None:
-    """`q` leaves; the other screen and the cursor are as they were."""
+def test_watch_says_that_the_node_answers_no_more(daemon: Any) -> None:
+    """Below what was seen last, where the next look does not wipe it away at once."""
+    process, screen = start(daemon.url, "status", "--watch", columns=80)
+    shown = os.read(screen, 65_536).decode()
+    daemon.status = 500
+    while shown.count("refused (500)") < 2:
+        shown += os.read(screen, 65_536).decode()
+    process.send_signal(signal.SIGINT)
+    shown += drain(screen)
+    assert process.wait(15) == 130
+    assert "refused (500)" in shown.rpartition("\x1b[2J")[2]
+
+
+def test_a_terminal_that_cannot_redraw_gets_no_top() -> None:
+    """An editor's shell window, say; the line names what it can do instead."""
+    screen, terminal = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "meshd.ctl", "top"],
+        stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, text=True, check=False,
+        env=os.environ | {"TERM": "dumb"}, timeout=15,
+    )  # fmt: skip
+    os.close(terminal)
+    os.close(screen)
+    assert done.returncode == 1
+    assert "status --watch" in done.stderr
+
+
+@pytest.mark.parametrize("size", [(24, 80), (0, 0)])
+def test_top_fills_the_screen_and_gives_it_back(daemon: Any, size: tuple[int, int]) -> None:
+    """`q` leaves; the other screen and the cursor are as they were. A serial line has no size."""
     quiet = {"requests": [], "open": 0}
     daemon.bodies = {
         **daemon.bodies,
@@ -109,7 +137,7 @@ def test_top_fills_the_screen_and_gives_it_back(daemon: Any) -> None:
         "/mesh/v1/trends": b"{}",
     }
     screen, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "meshd.ctl", "top", "--node", daemon.url],
         stdin=terminal, stdout=terminal, stderr=terminal,

@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from meshd.api.keys import add_key
+from meshd.daemon import LOOK_AROUND_S
+from meshd.reload import LOOK_EVERY_S
 from tests.e2e.daemons import Daemon, wait_until
 
 
@@ -110,6 +112,51 @@ def test_two_daemons_cannot_share_a_state_directory(tmp_path):
     assert code == 1
     assert "another meshd" in words
     assert one_line(words)
+
+
+def test_without_mdns_an_interface_that_is_not_there_is_one_line_and_exit_1(tmp_path):
+    """The line names the flag, and the interfaces that there are."""
+    code, words = meshd(
+        *("run", "--state-dir", str(tmp_path), "--no-mdns", "--interface", "eht0"),
+        *("--http", "127.0.0.1:0", "--mesh", "127.0.0.1:0"),
+    )
+    assert code == 1
+    assert "interface eht0 (flag --interface); there are: lo" in words
+    assert one_line(words)
+
+
+def test_a_daemon_serves_on_when_its_words_are_read_no_more(tmp_path):
+    """`meshd run | head -1`: the endpoint outlives its reader."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "meshd", "run", "--state-dir", str(tmp_path), "--no-mdns"),
+            *("--http", "127.0.0.1:0", "--mesh", "127.0.0.1:0"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(LOOK_AROUND_S + 1)
+    process.terminate()
+    assert "Traceback" not in process.communicate(timeout=10)[1]
+    assert process.returncode == 0
+
+
+def test_settings_made_while_it_runs_are_taken_over(tmp_path):
+    """`meshctl config set` on a machine that had no file yet does what it says."""
+    env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "settings")}
+    daemon = Daemon(tmp_path, "first", "--no-mdns").start(env=env).wait_ready()
+    try:
+        set_it = ("config", "set", "keep_alive", "10m")
+        subprocess.run(
+            [sys.executable, "-m", "meshd.ctl", *set_it], env=os.environ | env, check=True
+        )
+        wait_until(lambda: "taken over" in daemon.log.read_text(), 3 * LOOK_EVERY_S, "taken over")
+    finally:
+        daemon.stop()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])

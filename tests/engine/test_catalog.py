@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from meshd.core.ports import EngineError
 from meshd.engine import catalog
-from meshd.engine.catalog import Stores, scan, usual_stores, walk
+from meshd.engine.catalog import Stores, entry_of, scan, usual_stores, walk
 from meshd.engine.heads import FILE_NAME, HeadCache
 from meshd.engine.llamacpp import render_chat
 from meshd.engine.template import ChatTemplate
@@ -159,11 +160,25 @@ def test_a_loop_of_folders_is_not_walked(tmp_path: Path) -> None:
     assert [file.name for file in walk(tmp_path)] == ["m.gguf"]
 
 
-def test_a_link_that_leads_in_a_circle_costs_nobody_else(tmp_path: Path) -> None:
-    """As one that leads where this daemon may not look: the others are found all the same."""
-    write(tmp_path / "good.gguf")
-    (tmp_path / "circle.gguf").symlink_to(tmp_path / "circle.gguf")
-    assert one(tmp_path).model_id == "good"
+def test_a_link_in_a_circle_is_no_file(tmp_path: Path) -> None:
+    """And costs nobody the models beside it."""
+    (tmp_path / "circle.gguf").symlink_to("circle.gguf")
+    (tmp_path / "m.gguf").write_bytes(b"x")
+    assert [file.name for file in walk(tmp_path)] == ["m.gguf"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(40, "Loop")])
+def test_a_model_where_we_may_not_look_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """A service's own account and a model in somebody's home, say."""
+
+    def refuse(path: Path, *_: object, **__: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(EngineError, match="cannot be read: "):
+        entry_of(tmp_path / "m.gguf", HeadCache(None))
 
 
 def test_a_walk_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -29,8 +30,9 @@ def environment(monkeypatch):
 def machine(monkeypatch):
     """`machine(cores, backends)`: what there is to compute with."""
 
-    def have(cores, *backends):
+    def have(cores, *backends, quota=math.inf):
         monkeypatch.setattr(openmp, "physical_cores", lambda: cores)
+        monkeypatch.setattr(openmp, "quota_cores", lambda: quota)
         monkeypatch.setattr(openmp, "installed_backends", lambda: backends)
 
     return have
@@ -50,6 +52,34 @@ def test_other_numbers_are_left_to_the_system(environment, machine, threads):
     machine(4)
     assert openmp.prepare(threads, layers=-1) == threads
     assert not environment.keys() & BINDING
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (2.0, 2), (2.5, 3), (16.0, 8)])
+def test_a_container_gets_the_threads_that_it_has_time_for(environment, machine, quota, threads):
+    """Nowhere in particular, because others use the same cores; and never more than there are."""
+    machine(8, quota=quota)
+    assert openmp.prepare(0, layers=-1) == threads
+    assert bool(environment.keys() & BINDING) is (threads == 8)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, math.inf),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "400000 100000\n", "a/b/cpu.max": "200000 100000\n"}, 2.0),
+        ({"a/cpu.max": "100000 100000\n", "a/b/cpu.max": "max 100000\n"}, 1.0),
+    ],
+)
+def test_the_time_that_a_container_has_is_read_from_every_group_above(tmp_path, files, cores):
+    """The smallest holds; no limit is no number."""
+    groups = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, text in {"proc/self/cgroup": "1:cpu:/\n0::/a/b\n", **groups}.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert openmp.quota_cores(tmp_path) == cores
 
 
 def test_a_driver_of_cards_is_not_held_to_one_core(environment, machine):
@@ -93,6 +123,7 @@ def affinities(pid):
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds threads")
 @pytest.mark.skipif(bool(installed_backends()), reason="this llama.cpp was built for cards")
 @pytest.mark.skipif(openmp.physical_cores() < 2, reason="one core has nothing to divide")
+@pytest.mark.skipif(openmp.quota_cores() < openmp.physical_cores(), reason="not all cores are ours")
 async def test_a_loaded_model_has_a_thread_on_each_core():
     """And one that may run anywhere: the one that speaks with the daemon."""
     everywhere = frozenset(os.sched_getaffinity(0))

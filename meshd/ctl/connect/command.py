@@ -13,6 +13,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -204,12 +205,18 @@ def _replace(place: Path, old: str | None, new: str) -> str | None:
         real.parent.mkdir(parents=True, exist_ok=True)
         if old is not None:
             mode = real.stat().st_mode & 0o777
-            backup = real.with_name(f"{real.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
+            backup = _free(real.with_name(f"{real.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"))
             replace_file(backup, old.encode(), mode=mode)
         replace_file(real, new.encode(), mode=mode)
     except OSError as error:
         raise Trouble(exits.FAILURE, f"{place} cannot be written: {error.strerror}") from None
     return str(backup) if backup else None
+
+
+def _free(place: Path) -> Path:
+    """`place`, with a number behind where one is there: two runs in a second are two copies."""
+    numbered = (place.with_name(f"{place.name}-{number}") for number in count(2))
+    return next(each for each in chain([place], numbered) if not each.exists())
 
 
 def _difference(old: str, new: str, place: Path) -> list[str]:

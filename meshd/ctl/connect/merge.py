@@ -102,7 +102,12 @@ def merged_toml(text: str, head: Mapping[str, Any], table: str, rows: Mapping[st
         raise InTheWay(f"it has a table [{table}] that is not ours")
     lines = [] if any(key in tree for key in head) else toml_lines(head)
     whole = with_block(bare, [f"[{table}]", *toml_lines(rows)])
-    return with_block(whole, lines, at_head=True)
+    whole = with_block(whole, lines, at_head=True)
+    try:
+        tomllib.loads(whole)
+    except tomllib.TOMLDecodeError:  # the table above ours is written in one line, and so closed
+        raise InTheWay(f"it has no room for a table [{table}]") from None
+    return whole
 
 
 def toml_lines(rows: Mapping[str, Any]) -> list[str]:
@@ -116,7 +121,7 @@ def merged_yaml_keys(text: str, rows: Mapping[str, str]) -> str:
     taken = [key for key in rows if re.search(rf"^{re.escape(key)}\s*:", bare, re.MULTILINE)]
     if taken:
         raise InTheWay(f"it sets {', '.join(taken)} already")
-    if not all(_is_yaml_key(line) for line in bare.splitlines()):
+    if not _begins(bare, r"[\w-]+\s*:") or not all(map(_is_yaml_key, bare.splitlines())):
         raise InTheWay("it is not a list of plain 'key: value' lines")
     return with_block(bare, yaml_lines(rows))
 
@@ -125,7 +130,9 @@ def merged_yaml_items(text: str, items: Sequence[Mapping[str, Any]], key: str) -
     """`text`, a list, with `items` at its end; no other item may have the same `key`. Raises
     InTheWay."""
     bare = without_block(text)
-    if not all(re.match(r"(?:-\s|\s|#|---|$)", line) for line in bare.splitlines()):
+    if not _begins(bare, r"-(?:\s|$)") or not all(
+        re.match(r"(?:-\s|-$|\s|#|---|$)", line) for line in bare.splitlines()
+    ):
         raise InTheWay("it is not a list of items")
     taken = [
         item[key]
@@ -193,6 +200,13 @@ def _indent(text: str) -> str:
 
 def _begin(*, at_head: bool) -> str:
     return f"{BEGIN} (defaults)" if at_head else BEGIN
+
+
+def _begins(text: str, shape: str) -> bool:
+    """Whether the first line that says something stands at the margin, as ours do, and is of that
+    shape; or there is none."""
+    said = re.search(r"^(?!\s*(?:#|$)|---\s*$).+", text, re.MULTILINE)
+    return said is None or re.match(shape, said[0]) is not None
 
 
 def _is_yaml_key(line: str) -> bool:

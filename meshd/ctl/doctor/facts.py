@@ -21,6 +21,8 @@ class Daemon:
     answers: bool
     trouble: str = ""
     """Why it does not, in the client's words."""
+    spoke: bool = False
+    """Whether something answered there, if not with what was asked for: no key, or no node."""
     holder: str = ""
     """Another program that holds its port, as `name (pid)`."""
     settings_error: str = ""
@@ -63,6 +65,8 @@ class Facts:
     reaches: tuple[Reach, ...] = ()
     gpus_present: tuple[str, ...] = ()
     """Accelerators that the operating system lists."""
+    strangers: int = 0
+    """Connections with another mesh key: while the doctor looked, or ever where no peer is."""
     disk_free_bytes: int | None = None
     state_dir: str = ""
     mdns_wanted: bool = True
@@ -90,6 +94,11 @@ class Facts:
     def peers(self) -> tuple[Mapping[str, Any], ...]:
         """The other members."""
         return tuple(row for row in self.members if row["id"] != self.status.get("self"))
+
+    @property
+    def company(self) -> bool:
+        """Whether another member is there."""
+        return any(peer["state"] == "alive" for peer in self.peers)
 
     def counter(self, name: str) -> int:
         """One of the daemon's counters, 0 when it has none of that name."""

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from meshd.address import is_loopback
 from meshd.config import ConfigError, Settings, find_config, load_settings
+from meshd.ctl import exits
 from meshd.ctl.console import node_of
 from meshd.ctl.doctor import pace
 from meshd.ctl.doctor.facts import Daemon, Facts
@@ -26,8 +28,15 @@ from meshd.ctl.doctor.ports import holder_of
 from meshd.ctl.exits import Trouble
 from meshd.ctl.service.systemd import SYSTEM_UNITS, UNIT
 
+STATUS = "/mesh/v1/status"
+STRANGERS = "control_strangers"
+"""The daemon's counter of connections that did not show the mesh key."""
+
 ASK_S = 3.0
 """Longest wait for the daemon: a doctor who waits is no help."""
+
+KNOCKS_S = 3.0
+"""Time from one look at that counter to the next: a stranger knocks every two seconds or so."""
 
 VENDORS = {"0x10de": "an NVIDIA GPU", "0x1002": "an AMD GPU"}
 """PCI vendors whose accelerators can run models; Intel's and virtual ones are left alone."""
@@ -38,21 +47,23 @@ SYSTEM_PYTHON = Path("/usr/bin/python3")
 
 
 def gather(args: Namespace) -> Facts:
-    """Everything there is to know, in about two seconds."""
+    """Everything there is to know, in two or three seconds."""
     settings, wrong = _settings()
     status: Mapping[str, Any] = {}
-    trouble = ""
+    began = time.monotonic()
     try:
-        status = node_of(args, ASK_S).get("/mesh/v1/status")
-    except Trouble as refused:
-        trouble = str(refused)
+        status, daemon = node_of(args, ASK_S).get(STATUS), Daemon(args.node, answers=True)
+    except Trouble as trouble:
+        if trouble.code == exits.USAGE:
+            raise
+        daemon = _daemon(args.node, trouble, wrong)
     facts = Facts(
         system=platform.system(),
         now_unix_s=time.time(),
-        daemon=_daemon(args.node, trouble, wrong) if trouble else Daemon(args.node, answers=True),
+        daemon=daemon,
         status=status,
         gpus_present=gpus_present(CARDS),
-        disk_free_bytes=_free(settings.state_dir) if settings else None,
+        disk_free_bytes=free_bytes(settings.state_dir) if settings else None,
         state_dir=str(settings.state_dir) if settings else "",
         mdns_wanted=settings.mdns if settings else True,
         python_gain=python_gain(SYSTEM_PYTHON) if platform.system() == "Linux" else None,
@@ -63,7 +74,20 @@ def gather(args: Namespace) -> Facts:
         facts,
         multicast=try_multicast([host for host in hosts if _is_ipv4(host)]),
         reaches=try_members(facts.peers),
+        strangers=_strangers(args, facts, began),
     )
+
+
+def _strangers(args: Namespace, facts: Facts, began: float) -> int:
+    """Who knocked before may be a member by now, so in company only new knocks count."""
+    before = facts.counter(STRANGERS)
+    if not before or not facts.company:
+        return before
+    time.sleep(max(0.0, began + KNOCKS_S - time.monotonic()))
+    with suppress(Trouble):
+        later = replace(facts, status=node_of(args, ASK_S).get(STATUS))
+        return max(0, later.counter(STRANGERS) - before)
+    return 0
 
 
 def gpus_present(cards: Path) -> tuple[str, ...]:
@@ -98,14 +122,15 @@ def _settings() -> tuple[Settings | None, str]:
         return None, str(error)
 
 
-def _daemon(url: str, trouble: str, settings_error: str) -> Daemon:
-    port = urlsplit(url if "://" in url else f"//{url}").port or 0
-    holder = holder_of(port) if port else ""
+def _daemon(url: str, trouble: Trouble, settings_error: str) -> Daemon:
+    place = urlsplit(url)
+    holder = holder_of(place.port) if place.port and is_loopback(place.hostname or "") else ""
     ours = holder.startswith(("meshd", "python"))
     return Daemon(
         url,
         answers=False,
-        trouble=trouble,
+        trouble=str(trouble),
+        spoke=trouble.code != exits.UNREACHABLE,
         holder="" if ours else holder,
         settings_error=settings_error,
         service=_service(),
@@ -127,9 +152,12 @@ def _service() -> str:
     return ""
 
 
-def _free(folder: Path) -> int | None:
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
-    return None if existing is None else shutil.disk_usage(existing).free
+def free_bytes(folder: Path) -> int | None:
+    """Left on the disk of a folder, there or not yet; None where this account may not look."""
+    with suppress(OSError):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        return shutil.disk_usage(existing).free
+    return None
 
 
 def _is_ipv4(host: str) -> bool:

@@ -54,6 +54,9 @@ def daemon(facts: Facts) -> Finding | None:
     asked = facts.daemon
     if asked.answers:
         return None
+    if asked.spoke and not asked.holder:
+        fix = "set MESHCTL_API_KEY where it wants a key; where it is no node, name one by --node"
+        return _bad("daemon", asked.trouble, fix)
     if asked.settings_error:
         return _bad(
             "daemon",
@@ -120,9 +123,7 @@ def mdns_port(facts: Facts) -> Finding | None:
 
 def mdns_blocked(facts: Facts) -> Finding | None:
     """Our own query does not even come back to us."""
-    if facts.multicast is None or facts.multicast.heard_self is not False:
-        return None
-    if facts.multicast.bind_error:
+    if not facts.mdns_wanted or facts.multicast is None or facts.multicast.heard_self is not False:
         return None
     return _bad(
         "mdns-blocked",
@@ -138,7 +139,7 @@ def no_multicast(facts: Facts) -> Finding | None:
     heard = facts.multicast
     if heard is None or heard.heard_self is not True or heard.heard_others != 0:
         return None
-    if any(peer["state"] == "alive" for peer in facts.peers):
+    if facts.company or not facts.mdns_wanted:
         return None
     return Finding(
         "no-multicast",
@@ -216,13 +217,12 @@ def ipv6_only(facts: Facts) -> Finding | None:
 
 def wrong_key(facts: Facts) -> Finding | None:
     """Somebody knocks who does not know the mesh key."""
-    refused = facts.counter("handshake_key_refused") + facts.counter("control_strangers")
-    if not refused:
+    if not facts.strangers:
         return None
     return Finding(
         "wrong-key",
         "warn",
-        f"{refused} connections came with a key that is not of this "
+        f"{facts.strangers} connections came with a key that is not of this "
         "mesh: a machine that is not paired yet, was revoked, or has another key file",
         "pair it: `meshctl pair` here, `meshctl join CODE` there",
     )

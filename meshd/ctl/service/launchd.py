@@ -138,8 +138,12 @@ def read_status(printed: str) -> Mapping[str, Any]:
         "state": facts.get("state", "not installed"),
         "pid": int(facts.get("pid", "0")),
         "restarts": max(0, int(facts.get("runs", "1")) - 1),
-        "result": facts.get("last exit code", ""),
+        "result": RESULTS.get(result := facts.get("last exit code", ""), result),
     }
+
+
+RESULTS = {"0": "success", "(never exited)": ""}
+"""What launchd says of nothing wrong, in systemd's words."""
 
 
 class _Place:

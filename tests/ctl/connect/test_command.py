@@ -72,6 +72,17 @@ def test_an_existing_file_is_merged_and_kept_beside(connect, tmp_path):
     assert len(backups(real)) == 1
 
 
+def test_runs_within_a_second_keep_a_copy_each(connect, tmp_path):
+    """What was there before the first one is never lost."""
+    file = tmp_path / CODEX
+    file.parent.mkdir()
+    file.write_text("# mine\n")
+    for model in ("a", "b", "c"):
+        connect("codex", "--write", "--model", model)
+    assert len(backups(file)) == 3
+    assert "# mine\n" in [backup.read_text() for backup in backups(file)]
+
+
 def test_what_is_in_the_way_is_left_alone_and_printed(connect, tmp_path):
     """Until its owner insists."""
     file = tmp_path / CLAUDE

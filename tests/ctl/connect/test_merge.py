@@ -106,9 +106,15 @@ def test_toml_merged_twice_changes_nothing_and_new_values_replace_old(text):
     assert moved.count(END) == once.count(END)
 
 
-@pytest.mark.parametrize("text", ["a = ", "[model_providers.mesh]\nname = 'theirs'\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a = ", "[model_providers.mesh]\nname = 'theirs'\n"),
+        *("model_providers = {}\n", "model_providers = {a = {b = 1}}\n", "model_providers = 3\n"),
+    ],
+)
 def test_toml_that_cannot_be_merged_is_left_alone(text):
-    """Broken, or with a provider of that name that is not ours."""
+    """Broken, with a provider of that name that is not ours, or closed to others."""
     with pytest.raises(InTheWay):
         merged_toml(text, HEAD, TABLE, ROWS)
 
@@ -120,7 +126,9 @@ def test_yaml_keys_come_in_a_block_at_the_end():
     assert merged_yaml_keys(merged, {"model": "x"}) == merged
 
 
-@pytest.mark.parametrize("text", ["model: mine\n", "{model: x}\n", "just words\n"])
+@pytest.mark.parametrize(
+    "text", ["model: mine\n", "{model: x}\n", "just words\n", " a: 1\n", "- a\n", "# x\n\n  a: 1\n"]
+)
 def test_yaml_that_has_the_key_or_another_form_is_left_alone(text):
     """A key twice would be an error, or worse, none."""
     with pytest.raises(InTheWay):
@@ -138,7 +146,8 @@ def test_yaml_items_come_in_a_block_at_the_end():
 
 
 @pytest.mark.parametrize(
-    "text", ["- model_id: mesh/a\n", '- x: 1\n  model_id: "mesh/b"\n', "a: 1\n"]
+    "text",
+    ["- model_id: mesh/a\n", '- x: 1\n  model_id: "mesh/b"\n', "a: 1\n", "---\n  - model_id: x\n"],
 )
 def test_yaml_lists_with_the_same_item_or_of_another_form_are_left_alone(text):
     """An id twice would hide one of them."""
