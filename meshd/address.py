@@ -47,6 +47,15 @@ def format_host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_address(host: str) -> bool:
+    """Whether `host` is an address, with a scope perhaps, and no name that is to be looked up."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=1_024)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a socket bound to `host`."""

@@ -16,12 +16,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any, Protocol, TypeVar
 
 import zmq
 
+from meshd.address import PORT_MAX, is_address, parse_host_port
 from meshd.core.effects import Notice
 from meshd.core.membership.member import Member, MeshView
 from meshd.core.ports import TrustRefused
@@ -42,6 +44,15 @@ T = TypeVar("T")
 
 LOOK_S = 0.5
 """How often it is looked whether the door has closed by itself, and who is alive."""
+
+STRANGE_MAX = 8
+"""Places of strangers that are kept: as many as a household has other meshes and moved members."""
+
+RELAY_STEP = 1
+"""From a mesh port to its relay's, as they are unless a member's owner says otherwise."""
+
+HEARD = frozenset({"alive", "suspect"})
+"""States of members whose address is known to be right, or was a moment ago."""
 
 LOOK_FOR_DOORS_S = 4.0
 """How long a newcomer waits for an open door to be advertised: mDNS answers within two seconds."""
@@ -106,6 +117,9 @@ class Circle:
         self._one_mesh = asyncio.Lock()
         self._left_behind: frozenset[str] = frozenset()
         """Members of the last mesh, for as long as the view still shows them."""
+        self._strange: dict[Endpoint, None] = {}
+        """Places where somebody answered with another mesh key, the newest last."""
+        self._rng = Random()  # noqa: S311 - chooses whom to ask and where, guards nothing
         self._tasks: set[asyncio.Task[Any]] = set()
         self.warden = Warden(
             identity.node_id,
@@ -114,7 +128,7 @@ class Circle:
             alive=self._alive,
             on_adopted=self._adopted,
             on_notice=on_notice,
-            rng=Random(),  # noqa: S311 - chooses whom to ask, guards nothing
+            rng=self._rng,
         )
         self._door = Door(
             identity.public_key,
@@ -208,6 +222,18 @@ class Circle:
             "epoch": self._vault.state.epoch,
         }
 
+    def doubt(self, link: str) -> None:
+        """Somebody at `link` (`host:port`) holds another mesh key. It may be a member: where this
+        node slept through a change of the key, the others may have other addresses by now."""
+        host, port = parse_host_port(link)
+        if is_address(host) and port < PORT_MAX:
+            place = Endpoint(host, port, port + RELAY_STEP)
+            self._strange.pop(place, None)
+            self._strange[place] = None
+            if len(self._strange) > STRANGE_MAX:
+                del self._strange[next(iter(self._strange))]
+        self.warden.doubt()
+
     # What the parts need
 
     async def _move(self, welcome: Welcome) -> None:
@@ -266,8 +292,16 @@ class Circle:
 
     async def _sync(self, sponsor: Sponsor, state: TrustRecord) -> TrustRecord:
         node_id = _id(sponsor)
-        member = self._view().members.get(node_id)
-        return await self._sockets.sync(member or _as_member(node_id, sponsor), state)
+        member = self._view().members.get(node_id) or _as_member(node_id, sponsor)
+        if member.state not in HEARD:
+            member = self._sought(member)
+        return await self._sockets.sync(member, state)
+
+    def _sought(self, member: Member) -> Member:
+        """The member at one of the places where it may be, another each time. Its key is pinned, so
+        nobody else can answer there."""
+        places = [*member.endpoints, *self._strange]
+        return replace(member, address=self._rng.choice(places)) if places else member
 
     def _alive(self) -> Collection[str]:
         return [m.node_id for m in self._view().members.values() if m.state == "alive"]

@@ -78,7 +78,7 @@ class ControlPlane:
 
     `endpoints`, when given, is asked every READDRESS_EVERY_S for the addresses to advertise;
     `admit` says whether the holder of a raw public key, who knows the mesh key, may connect;
-    `on_other_key` is called when somebody that was dialled holds another mesh key.
+    `on_other_key` is called with the link of whoever was dialled and holds another mesh key.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ControlPlane:
         on_notice: Callable[[Notice], object] = lambda _: None,
         endpoints: Callable[[], tuple[Endpoint, ...]] | None = None,
         admit: Callable[[bytes], bool] = lambda _: True,
-        on_other_key: Callable[[], object] = lambda: None,
+        on_other_key: Callable[[str], object] = lambda _: None,
         transport: Transport | None = None,
     ) -> None:
         gatekeeper.policy(DOMAIN, admit)
@@ -279,7 +279,7 @@ class ControlPlane:
                 self._attempt("connecting", lambda now: self._driven.link_up(link, now))
             case LinkDown(link, cause):
                 if cause == "handshake":
-                    self._on_other_key()
+                    self._on_other_key(link)
                 self._attempt("hanging up", lambda now: self._driven.link_down(link, cause, now))
             case _:
                 assert_never(happening)

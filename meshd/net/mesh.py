@@ -150,7 +150,7 @@ class MeshNet:
             on_notice=self._on_notice,
             endpoints=self.endpoints,
             admit=self.circle.admits,
-            on_other_key=lambda: loop.call_soon_threadsafe(self.circle.warden.doubt),
+            on_other_key=lambda link: loop.call_soon_threadsafe(self.circle.doubt, link),
         )
 
     async def start(self) -> None:

@@ -12,7 +12,7 @@ import zmq
 
 from meshd.core.effects import Notice
 from meshd.core.membership.member import Member, MeshView
-from meshd.net.circle import Circle
+from meshd.net.circle import STRANGE_MAX, Circle
 from meshd.net.gatekeeper import Gatekeeper
 from meshd.net.trust import Identity, MeshKey, derive_mesh_key, identity_of
 from meshd.net.vault import Vault
@@ -43,6 +43,8 @@ class Home:
         self.told: list[str] = []
         self.synced: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
         """Whom it asked for trust, and the epoch it told; nobody answers."""
+        self.looked: set[Endpoint | None] = set()
+        """Where it asked for that; None where the member's own word is taken."""
         self.notices: list[Notice] = []
         self.sees()
 
@@ -62,6 +64,7 @@ class Home:
 
     async def sync(self, member: Member, state: TrustRecord) -> TrustRecord:
         await self.synced.put((member.name, state.epoch))
+        self.looked.add(member.address)
         raise TimeoutError
 
     def advertise_door(self, port: int) -> None:
@@ -181,3 +184,39 @@ async def test_a_door_that_is_open_is_advertised_in_the_next_mesh_too(settle: Se
     await pair(host, mover)
     await asyncio.sleep(LOOKS_S)
     assert home.told == [f"door {invited['door']}", "mesh", f"door {invited['door']}"]
+
+
+async def test_a_member_is_sought_where_strangers_answer(settle: Settle) -> None:
+    """The mesh has another key and everybody another address since this node was awake: mDNS tells
+    the places, and whoever holds a pinned key there is asked."""
+    circle, home = settle(ANNA, "anna", derive_mesh_key(b"k" * 32))
+    home.vault.see([member(BERT, "bert")])
+    for link in ("192.0.2.7:9000", "[fe80::1%eth0]:8788", "a.name:8788", "192.0.2.8:65535"):
+        circle.doubt(link)
+    places = {
+        *HERE,
+        Endpoint("192.0.2.7", 9000, 9001),
+        Endpoint("fe80::1%eth0", 8788, 8789),
+    }
+    async with asyncio.timeout(10):
+        while home.looked != places:
+            circle.doubt("192.0.2.7:9000")
+            await circle.warden.tick(0.0)
+    home.looked.clear()
+    home.sees(member(BERT, "bert"))
+    circle.doubt("192.0.2.7:9000")
+    await circle.warden.tick(0.0)
+    assert home.looked == {None}
+
+
+async def test_only_the_newest_strangers_are_kept(settle: Settle) -> None:
+    """Whoever pretends to be many fills no table."""
+    circle, home = settle(ANNA, "anna", derive_mesh_key(b"k" * 32))
+    home.vault.see([replace(member(BERT, "bert"), endpoints=())])
+    for number in range(STRANGE_MAX + 5):
+        circle.doubt(f"192.0.2.{number}:8788")
+    for _ in range(40 * STRANGE_MAX):
+        circle.warden.doubt()
+        await circle.warden.tick(0.0)
+    hosts = {place.host for place in home.looked if place}
+    assert hosts == {f"192.0.2.{number}" for number in range(5, STRANGE_MAX + 5)}

@@ -126,13 +126,14 @@ def test_load_reaches_the_others(start: Start) -> None:
 
 def test_a_member_that_holds_another_key_already_is_noticed_at_once(start: Start) -> None:
     """Whoever slept through a change of key has a reason to ask, with each try that fails."""
-    doubts: list[None] = []
-    anna, bert = start(ANNA, on_other_key=lambda: doubts.append(None)), start(BERT)
+    doubts: list[str] = []
+    anna, bert = start(ANNA, on_other_key=doubts.append), start(BERT)
     anna.candidate(f"127.0.0.1:{bert.port}", typed=True)
     wait_for(lambda: member(anna, BERT) == "alive")
     assert not doubts
     bert.rekey(replace(OTHER_KEY, label=KEY.label))
     wait_for(lambda: doubts)
+    assert doubts[0] == f"127.0.0.1:{bert.port}"
 
 
 def test_other_mesh_stays_unknown(start: Start) -> None:
