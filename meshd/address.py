@@ -48,7 +48,7 @@ def format_host_port(host: str, port: int) -> str:
 
 
 def is_address(host: str) -> bool:
-    """Whether `host` is an address, with a scope perhaps, and no name that is to be looked up."""
+    """Whether the host is an IP address, with a scope perhaps: no name service is needed."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.address import format_host_port, is_loopback, parse_host_port
+from meshd.address import format_host_port, is_address, is_loopback, parse_host_port
 
 HOSTS = st.sampled_from(["127.0.0.1", "kitchen.local", "::1", "fe80::1%eth0", "2001:db8::7"])
 
@@ -46,3 +46,10 @@ def test_loopback_is_a_range_and_a_name() -> None:
     outside = ["0.0.0.0", "::", "10.0.0.1", "localhost.example", "kitchen"]
     assert all(is_loopback(host) for host in inside)
     assert not any(is_loopback(host) for host in outside)
+
+
+def test_address_needs_no_look_up() -> None:
+    """Scopes included: only names go to the resolver's thread."""
+    assert is_address("192.0.2.1")
+    assert is_address("fe80::1%eth0")
+    assert not is_address("pi.local")

@@ -33,9 +33,10 @@ from random import Random
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from meshd.address import is_address
 from meshd.net import gatekeeper
 from meshd.net.ears import Ears
-from meshd.net.lookup import Address, Lookup, endpoint_url, find_addresses, is_address
+from meshd.net.lookup import Address, Lookup, endpoint_url, find_addresses
 from meshd.net.trust import Identity
 from protocol.frozen import frozen
 

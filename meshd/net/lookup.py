@@ -6,11 +6,12 @@ cannot be interrupted, and libzmq, left to do it, would stop everybody's frames 
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import threading
 from collections.abc import Callable
 from typing import cast
+
+from meshd.address import is_address
 
 ADDRESSES_MAX = 8
 """Addresses of one name that are tried."""
@@ -18,15 +19,6 @@ ADDRESSES_MAX = 8
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 Address = tuple[int, SocketAddress]
 """An address family and what `connect` takes."""
-
-
-def is_address(host: str) -> bool:
-    """Whether the host is an IP address, so that no name service is needed to find it."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def find_addresses(host: str, port: int, flags: int = 0) -> list[Address]:

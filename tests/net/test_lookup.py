@@ -29,13 +29,6 @@ def test_unknown_name_has_no_addresses(host: str) -> None:
     assert lookup.find_addresses(host, 1) == []
 
 
-def test_address_needs_no_look_up() -> None:
-    """Scopes included: only names go to the resolver's thread."""
-    assert lookup.is_address("192.0.2.1")
-    assert lookup.is_address("fe80::1%eth0")
-    assert not lookup.is_address("pi.local")
-
-
 def test_where_a_socket_listens_that_was_bound_by_name() -> None:
     """Others need the address; what is an address already, or nobody's name, stays as it is."""
     assert lookup.listening_host("localhost") in {"127.0.0.1", "::1"}
