@@ -42,7 +42,7 @@ from meshd.journal import Journal
 from meshd.metrics import Metrics
 from meshd.net.mesh import MeshNet
 from meshd.notices import Notices
-from meshd.rhythm import until_next
+from meshd.rhythm import Steady, until_next
 from meshd.showing import Showing
 from meshd.status import members_body, status_body
 from protocol.jobs import Failure, Job
@@ -268,17 +268,24 @@ class Node:
         return None if load is None else self._intake.load_of(load)
 
     async def _report(self) -> None:
+        steady = Steady("report of this node")
         while True:
             now = time.monotonic()
             due = now + until_next(REPORT_INTERVAL_S, now)
             await asyncio.sleep(due - now)
             self._loop_lag_s = max(0.0, time.monotonic() - due)
-            if time.monotonic() - self._read_at >= HOST_READ_INTERVAL_S:
-                self._reading = self._probe.read()
-                self._read_at = time.monotonic()
-            self._announce_changes()
-            self._duty.listen()
-            self._net.report(self._load())
+            with steady:
+                self._read_host()
+            with steady:
+                self._announce_changes()
+                self._duty.listen()
+                self._net.report(self._load())
+
+    def _read_host(self) -> None:
+        now = time.monotonic()
+        if now - self._read_at >= HOST_READ_INTERVAL_S:
+            self._read_at = now
+            self._reading = self._probe.read()
 
     async def _learn_facts(self) -> None:
         """Off the loop, because a cold GPU driver takes seconds to say its name."""

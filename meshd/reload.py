@@ -16,7 +16,7 @@ from pathlib import Path
 
 from meshd.config import ConfigError, Settings
 from meshd.options import OPTIONS, Option
-from meshd.rhythm import until_next
+from meshd.rhythm import Steady, until_next
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +57,13 @@ class Watch:
     async def watch(self, file: Path) -> None:
         """Look for ever. Owned, and cancelled, by the daemon."""
         seen = await asyncio.to_thread(_stamp, file)
+        steady = Steady("look at the settings")
         while True:
             await asyncio.sleep(until_next(LOOK_EVERY_S, time.monotonic()))
             now = await asyncio.to_thread(_stamp, file)
             if now != seen and now is not None:
-                await self.look()
+                with steady:
+                    await self.look()
             seen = now
 
     async def look(self) -> None:

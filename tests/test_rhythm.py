@@ -1,8 +1,10 @@
 """Everybody looks at the same moments, and nobody twice at one."""
 
+import asyncio
+
 import pytest
 
-from meshd.rhythm import until_next
+from meshd.rhythm import FAULTS_MAX, Steady, until_next
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,46 @@ def test_different_periods_meet():
     while now < second - 0.2:
         now += until_next(0.25, now)
     assert now == pytest.approx(second)
+
+
+async def test_a_look_that_fails_costs_no_other_look(caplog):
+    """It is said once, with where it happened; the row ends when it is told to, and not before."""
+    taken = 0
+
+    async def row():
+        nonlocal taken
+        steady = Steady("look at the sky")
+        while True:
+            with steady:
+                taken += 1
+                await asyncio.sleep(0)
+                raise LookupError("clouds")
+
+    task = asyncio.create_task(row())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert taken > 3
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (record,) = caplog.records
+    assert "look at the sky" in record.message
+    assert "clouds" in caplog.text
+    assert "in row" in caplog.text
+
+
+def test_what_is_said_of_looks_is_bounded(caplog):
+    """Each failure may have words of its own."""
+    steady = Steady("look")
+    for number in range(3 * FAULTS_MAX):
+        with steady:
+            raise LookupError(number)
+    assert len(caplog.records) == FAULTS_MAX
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+def test_an_end_of_everything_is_passed_on(end):
+    """Nobody keeps a program from ending."""
+    with pytest.raises(end), Steady("look"):
+        raise end

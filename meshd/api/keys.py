@@ -33,7 +33,7 @@ from typing import Any
 
 from meshd.address import is_loopback
 from meshd.replacing import FOLDER_MODE, replace_file
-from meshd.rhythm import until_next
+from meshd.rhythm import Steady, until_next
 from protocol.frozen import frozen
 
 log = logging.getLogger(__name__)
@@ -184,9 +184,11 @@ class KeyStore:
 
     async def keep_fresh(self) -> None:
         """Refresh every LOOK_EVERY_S until cancelled."""
+        steady = Steady("look at the API keys")
         while True:
             await asyncio.sleep(until_next(LOOK_EVERY_S, time.monotonic()))
-            await asyncio.to_thread(self.refresh)
+            with steady:
+                await asyncio.to_thread(self.refresh)
 
 
 def _parsed(kept: Any) -> tuple[ApiKey, ...]:

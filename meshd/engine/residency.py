@@ -38,6 +38,7 @@ from meshd.engine.housing import Housing, Pins
 from meshd.engine.ledger import Ledger
 from meshd.engine.places import LoadRefused, Lodger, Machine, Place
 from meshd.engine.room import look_around
+from meshd.rhythm import Steady
 from protocol.jobs import Failure, Job
 from protocol.load import ModelLoad, ModelRecord
 
@@ -308,10 +309,12 @@ class ResidentEngine:
 
     async def _find_for_ever(self) -> None:
         """Models come to a disk, and leave it, while a daemon runs."""
+        steady = Steady("search for models")
         while True:
-            found = await asyncio.to_thread(self._found)
-            self._follow({lodger.record.model_id: lodger for lodger in found})
-            self._take(found)
+            with steady:
+                found = await asyncio.to_thread(self._found)
+                self._follow({lodger.record.model_id: lodger for lodger in found})
+                self._take(found)
             await asyncio.sleep(FIND_EVERY_S)
 
     def _take(self, lodgers: Sequence[Lodger]) -> None:
@@ -345,11 +348,13 @@ class ResidentEngine:
         self._names |= {model_id: model_id for model_id in self._places}
 
     async def _look_for_ever(self) -> None:
+        steady = Steady("care for models in memory")
         while True:
             await asyncio.sleep(LOOK_S)
             if not self._turn.locked() and any(self._held()):
                 async with self._turn:
-                    await self._look()
+                    with steady:
+                        await self._look()
 
     async def _look(self) -> None:
         for place in self._held():

@@ -40,6 +40,7 @@ from meshd.engine.openai_answer import AnswerStream, PlainAnswer
 from meshd.engine.openai_failures import STATUS_CODES, failure_of_status
 from meshd.engine.openai_vectors import VectorAnswer, vectors_body
 from meshd.engine.openai_wire import request_body, request_path
+from meshd.rhythm import Steady
 from protocol.jobs import Failure, Finish, Job
 from protocol.load import ModelLoad, ModelRecord
 
@@ -241,10 +242,12 @@ class UpstreamEngine:
         )
 
     async def _refresh_for_ever(self) -> None:
+        steady = Steady(f"list of {self.name}")
         while True:
             await asyncio.sleep(self._refresh_s)
-            self._client.sweep()
-            await self._refresh()
+            with steady:
+                self._client.sweep()
+                await self._refresh()
 
     async def _refresh(self) -> None:
         """List the models again. A server that does not answer has none."""

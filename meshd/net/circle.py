@@ -35,7 +35,7 @@ from meshd.net.pairing.refusal import PairingError
 from meshd.net.trust import Identity, MeshKey, TrustError, node_id_of
 from meshd.net.vault import Vault
 from meshd.net.warden import Warden
-from meshd.rhythm import until_next
+from meshd.rhythm import Steady, until_next
 from protocol.messages import Endpoint
 from protocol.pairing import SPONSORS_MAX, PairRefusal, Sponsor, Welcome
 from protocol.trust import TrustRecord
@@ -328,15 +328,18 @@ class Circle:
         """Take back the advert of a door that has closed, and pin whoever is alive, so that they
         are found again after a change of key."""
         pinned: list[tuple[str, str, tuple[Endpoint, ...]]] = []
+        steady = Steady("look at who is in the mesh")
         while True:
             await asyncio.sleep(until_next(LOOK_S, time.monotonic()))
-            self._advertise(self._door.port)
+            with steady:
+                self._advertise(self._door.port)
             async with self._one_mesh:
                 alive = self._alive_here()
                 names = [(m.public_key, m.name, m.endpoints) for m in alive]
                 if names != pinned:
                     pinned = names
-                    await self._pin(alive)
+                    with steady:
+                        await self._pin(alive)
 
     def _alive_here(self) -> list[Member]:
         """The others of this mesh. Right after a move the view is that of the last mesh still, and

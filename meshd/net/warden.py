@@ -29,7 +29,7 @@ from meshd.core.effects import Notice
 from meshd.net import rotation
 from meshd.net.trust import KEY_BYTES, TrustError, node_id_of
 from meshd.net.vault import Vault
-from meshd.rhythm import until_next
+from meshd.rhythm import Steady, until_next
 from protocol.frozen import frozen
 from protocol.pairing import Sponsor
 from protocol.trust import TrustRecord
@@ -121,9 +121,10 @@ class Warden:
 
     async def keep_watch(self) -> None:
         """Tell, ask and mend until cancelled."""
-        loop = asyncio.get_running_loop()
+        loop, steady = asyncio.get_running_loop(), Steady("care for the mesh's trust")
         while True:
-            await self.tick(loop.time())
+            with steady:
+                await self.tick(loop.time())
             await asyncio.sleep(until_next(TICK_S, time.monotonic()))
 
     async def tick(self, now: float) -> None:

@@ -81,3 +81,24 @@ async def test_a_commoner_squeeze_takes_the_plain_name_once_the_other_is_cold(
         assert (warm(engine), sizes(engine)["a"]) == ({"a"}, 4 * GB)
         await engine.unload("a")
         await until(lambda: sizes(engine) == {"a": 2 * GB, "a:q8": 4 * GB, "b": GB})
+
+
+async def test_what_one_search_cannot_read_the_next_one_may(
+    desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that nobody foresaw hides no model for good, and is said."""
+    disk: list[Lodger] = []
+
+    def found() -> list[Lodger]:
+        if not disk:
+            raise LookupError("an odd file")
+        return list(disk)
+
+    engine = ResidentEngine(Machine(desk.read, desk.settled), Ledger(tmp_path), found=found)
+    try:
+        await engine.start()
+        await until(lambda: "an odd file" in caplog.text)
+        disk.append(desk.lodger("b", 1))
+        await until(lambda: list(sizes(engine)) == ["b"])
+    finally:
+        await engine.close()

@@ -28,7 +28,7 @@ from meshd.net.relay.server import Server
 from meshd.net.relay.sockets import Context, Counters, bracketed, new_socket
 from meshd.net.transport import BindError
 from meshd.net.trust import Identity
-from meshd.rhythm import until_next
+from meshd.rhythm import Steady, until_next
 from protocol.frozen import frozen
 from protocol.jobs import Job
 from protocol.load import ModelLoad
@@ -222,9 +222,10 @@ class Relay:
     async def _keep_watch(self) -> None:
         assert self._client is not None
         assert self._server is not None
-        loop = asyncio.get_running_loop()
+        loop, steady = asyncio.get_running_loop(), Steady("watch over forwarded requests")
         while True:
             await asyncio.sleep(until_next(WATCH_S, time.monotonic()))
-            now = loop.time()
-            self._client.watch(now)
-            self._server.watch(now)
+            with steady:
+                self._client.watch(loop.time())
+            with steady:
+                self._server.watch(loop.time())
