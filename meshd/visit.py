@@ -8,6 +8,7 @@ nobody waits, and the stream ends at its next step.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from meshd.core.ports import ENDINGS, Batch
@@ -106,6 +107,14 @@ class Visit:
         elif not isinstance(last, Queued):
             self.fixed = True
         return False
+
+    def accounted(self, batch: Batch) -> Batch:
+        """Its last batch; where it waited here, its account says for how long."""
+        last, started = batch[-1], self.ticket.started
+        if self._woken is None or started is None or not isinstance(last, Finish):
+            return batch
+        waited_s = max(0.0, started - self.ticket.arrived)
+        return [*batch[:-1], replace(last, queue_s=last.queue_s + waited_s)]
 
     def break_off(self, failure: Failure) -> None:
         """End a running visit with this failure."""
