@@ -36,7 +36,7 @@ class Visit:
         """It is out of the queue already; its stream has yet to say why."""
         self.fixed = False
         """It said something that no other node can carry on from."""
-        self.thinks = False
+        self.thinks = bool(job.prefix_thought)
         """It has thought, which only the same model file can go on from."""
         self.reads = False
         """Its prompt is being read."""
@@ -123,6 +123,11 @@ class Visit:
             if self.task is not None:
                 self._struck = failure
                 self.task.cancel()
+
+    @property
+    def has_spoken(self) -> bool:
+        """Its client has read some of the answer, from here or from whoever began it."""
+        return self.deltas > 0 or self.ticket.begun
 
     @property
     def tokens(self) -> int:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.cost import BATCH_SLOWDOWN_RATIO, Cost
 from meshd.core.routing.demand import Demand
+from meshd.core.routing.gates import is_ours
 from protocol.jobs import Job
 
 PATIENCE_FACTOR = 4.0
@@ -52,9 +53,6 @@ FRAGMENT_TOKENS = 2_048
 
 CONTEXT_UNKNOWN_TOKENS = 8_192
 """Longest prompt that an adopted server is given time for when it does not tell its context."""
-
-FRAGMENTING_ENGINES = ("llamacpp", "mlx", "emulated")
-"""Engines that read long prompts in fragments, by the first word of their name."""
 
 UNBOUNDED_TOKENS = 4_096
 """Length assumed for an answer that nobody bounded, when all of it must be waited for."""
@@ -108,6 +106,6 @@ def _uninterrupted_prefill_s(offer: Offer) -> float:
     if offer.load.prompt_tps <= 0:
         return INTER_TOKEN_MAX_S
     tokens = offer.model.context_length or CONTEXT_UNKNOWN_TOKENS
-    if offer.model.engine.split(" ")[0] in FRAGMENTING_ENGINES:
+    if is_ours(offer.model):
         tokens = min(tokens, FRAGMENT_TOKENS)
     return tokens / offer.load.prompt_tps
