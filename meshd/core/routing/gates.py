@@ -13,12 +13,15 @@ what no node has the memory for, or what none can take just now.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.demand import Demand
 from protocol.frozen import frozen
 from protocol.jobs import Job
 from protocol.load import LoadRecord, ModelRecord
+
+if TYPE_CHECKING:  # the catalogue asks who takes work
+    from meshd.core.routing.catalogue import Offer
 
 CONTEXT_SLACK_RATIO = 1.5
 """How far the token estimate may be off: only a prompt that is too long even then is filtered."""
