@@ -281,7 +281,7 @@ async def test_a_stream_that_nobody_could_go_on_with_ends_with_a_failure(monkeyp
     """Never a hang: the client is told after the longest gap of all."""
     monkeypatch.setattr(deadlines, "INTER_TOKEN_FLOOR_S", 0.02)
     monkeypatch.setattr(stream, "LOOK_AGAIN_S", 0.02)
-    monkeypatch.setattr(stream, "INTER_TOKEN_MAX_S", 0.06)
+    monkeypatch.setattr(deadlines, "INTER_TOKEN_MAX_S", 0.06)
     house = Household(node1=[CALL, STALL], node2=WORDS)
     _, events = await house.read(LONG)
     assert events[0] == CALL
