@@ -14,7 +14,7 @@ from typing import Any
 from meshd.core.membership.member import Member, MeshView
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.demand import capabilities_of
-from meshd.core.routing.gates import is_open
+from meshd.core.routing.gates import can_go_on, is_open
 from meshd.history import RECENT, History
 from meshd.intake import Intake
 from meshd.visit import Visit
@@ -91,8 +91,10 @@ class Duty:
 def offered_elsewhere(view: MeshView, visit: Visit) -> bool:
     """Whether another node could go on with what runs here: it takes work now, can do what the job
     needs, has room for what was read and said, and has the model of this one (the same file, or
-    where one of the two does not know its file, the same name; but a thought is for the file)."""
+    where one of the two does not know its file, the same name; but a thought is for the file). What
+    a client reads as it comes needs an engine that can go on with it, once something was said."""
     job = visit.job
+    is_out = job.stream and visit.has_spoken
     mine, needs = _model(view.myself, job.model), capabilities_of(job)
     known = mine.fingerprint if mine else ""
     for node_id, member in view.members.items():
@@ -103,6 +105,7 @@ def offered_elsewhere(view: MeshView, visit: Visit) -> bool:
         if (
             is_open(Offer(member, theirs, state))
             and needs.issubset(theirs.capabilities)
+            and (not is_out or can_go_on(theirs, job))
             and (not theirs.context_length or visit.tokens < theirs.context_length)
             and _is_same(known, theirs.fingerprint, by_name=not visit.thinks)
         ):

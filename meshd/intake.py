@@ -234,7 +234,7 @@ class Intake:
                     batch = visit.ended_by(error)
                 if visit.is_over(batch):
                     self._leave(desk, visit)
-                    yield batch
+                    yield visit.accounted(batch)
                     await anext(stream, None)  # to run out costs less than to be closed
                     return
                 if visit.reads:

@@ -8,6 +8,7 @@ nobody waits, and the stream ends at its next step.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from meshd.core.ports import ENDINGS, Batch
@@ -35,7 +36,7 @@ class Visit:
         """It is out of the queue already; its stream has yet to say why."""
         self.fixed = False
         """It said something that no other node can carry on from."""
-        self.thinks = False
+        self.thinks = bool(job.prefix_thought)
         """It has thought, which only the same model file can go on from."""
         self.reads = False
         """Its prompt is being read."""
@@ -107,6 +108,14 @@ class Visit:
             self.fixed = True
         return False
 
+    def accounted(self, batch: Batch) -> Batch:
+        """Its last batch; where it waited here, its account says for how long."""
+        last, started = batch[-1], self.ticket.started
+        if self._woken is None or started is None or not isinstance(last, Finish):
+            return batch
+        waited_s = max(0.0, started - self.ticket.arrived)
+        return [*batch[:-1], replace(last, queue_s=last.queue_s + waited_s)]
+
     def break_off(self, failure: Failure) -> None:
         """End a running visit with this failure."""
         if self.refused is None and self.last is None:
@@ -114,6 +123,11 @@ class Visit:
             if self.task is not None:
                 self._struck = failure
                 self.task.cancel()
+
+    @property
+    def has_spoken(self) -> bool:
+        """Its client has read some of the answer, from here or from whoever began it."""
+        return self.deltas > 0 or self.ticket.begun
 
     @property
     def tokens(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from meshd.duty import Duty, offered_elsewhere
 from meshd.history import History
 from meshd.intake import Intake
 from meshd.visit import Visit
-from protocol.jobs import Finish, ReasoningDelta
+from protocol.jobs import Finish, ReasoningDelta, TextDelta
 from protocol.load import PersonUse
 from tests.core.routing.fleet import MODEL, chat, load, member, model, view
 
@@ -133,6 +134,34 @@ def test_a_thought_is_carried_on_by_the_same_file_alone(mark: str, can: bool) ->
     visit = visit_of(500)
     assert not visit.is_over([ReasoningDelta("hm")])
     assert offered_elsewhere(house, visit) is can
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "can"),
+    [
+        ({"stream": True}, False, True),
+        ({"stream": True}, True, False),
+        ({"stream": True, "prefix_text": "So "}, False, False),
+        ({"stream": True, "kind": "completion", "prompt": "q"}, True, True),
+        ({"stream": False}, True, True),
+    ],
+)
+def test_an_adopted_server_goes_on_with_no_chat(
+    changes: dict[str, Any], said: bool, can: bool
+) -> None:
+    """It takes what may be begun anew, and what goes on as a prompt goes on; a chat that its client
+    has begun to read is let finish here."""
+    job = chat(model=MODEL, **changes)
+    visit = Visit(job, Ticket(ANNA, 500, 100, 0.0, begun=bool(job.prefix_text)))
+    assert not (said and visit.is_over([TextDelta("word ")]))
+    assert offered_elsewhere(view(member(1), member(2, model(engine="upstream a"))), visit) is can
+
+
+def test_the_rest_of_a_thought_is_a_thought_before_its_first_word() -> None:
+    """A node that drains at that moment sends it nowhere but to the same file."""
+    house = view(member(1, model(fingerprint="f")), member(2))
+    visit = Visit(chat(prefix_thought="hm"), Ticket(ANNA, 500, 100, 0.0, begun=True))
+    assert not offered_elsewhere(house, visit)
 
 
 def test_a_node_alone_has_nobody_to_carry_on() -> None:

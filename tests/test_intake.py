@@ -12,7 +12,17 @@ from meshd.core.routing.admission import QUEUE_MAX
 from meshd.core.routing.fairness import OUTPUT_WEIGHT
 from protocol.jobs import Failure, Finish, Queued
 from tests.core.routing.fleet import MODEL, chat
-from tests.intake_house import ANNA, BEN, DONE, WORD, House, open_house, settled, until
+from tests.intake_house import (
+    ANNA,
+    BEN,
+    DONE,
+    WAIT_S,
+    WORD,
+    House,
+    open_house,
+    settled,
+    until,
+)
 
 
 @pytest.fixture
@@ -47,7 +57,23 @@ async def test_beyond_the_slots_jobs_wait_in_front_of_the_engine(house: House) -
     assert house.engine.running == ["r2"]
     house.engine.say("r2", [DONE])
     await second.task
-    assert second.events[-1] == DONE
+    assert isinstance(second.events[-1], Finish)
+
+
+async def test_an_account_says_how_long_its_job_waited(house: House) -> None:
+    """Or whoever times the answer from outside takes the queue for a slow machine."""
+    first, second = await house.ask("r1"), await house.ask("r2")
+    await asyncio.sleep(0.05)
+    house.engine.say("r1", [DONE])
+    await first.task
+    await settled()
+    house.engine.say("r2", [WORD, replace(DONE, queue_s=1.0)])
+    await second.task
+    *_, word, last = second.events
+    assert (word, first.events[-1]) == (WORD, DONE)
+    assert isinstance(last, Finish)
+    assert 1.05 <= last.queue_s < 1.0 + WAIT_S
+    assert replace(last, queue_s=0.0) == DONE
 
 
 async def test_a_slot_is_free_with_the_last_word_and_not_when_it_was_read(house: House) -> None:

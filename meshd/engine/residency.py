@@ -26,7 +26,7 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from meshd.core.ports import EngineError, EventStream
+from meshd.core.ports import Batch, EngineError, EventStream
 from meshd.core.residency.offload import Split
 from meshd.core.residency.plan import (
     Refused,
@@ -39,7 +39,7 @@ from meshd.engine.ledger import Ledger
 from meshd.engine.places import LoadRefused, Lodger, Machine, Place
 from meshd.engine.room import look_around
 from meshd.rhythm import Steady
-from protocol.jobs import Failure, Job
+from protocol.jobs import Failure, Finish, Job
 from protocol.load import ModelLoad, ModelRecord
 
 LOG = logging.getLogger(__name__)
@@ -188,16 +188,18 @@ class ResidentEngine:
             yield [failure_of("model_not_found", missing, elsewhere=True)]
             return
         place.jobs += 1
+        asked_at = None if place.is_warm else self._clock()
         try:
             failure = await self._ready(place)
             if failure is not None:
                 yield [failure]
                 return
             assert place.engine is not None
+            waited_s = 0.0 if asked_at is None else self._clock() - asked_at
             stream = place.engine.generate(replace(job, model=place.own_id()))
             async with aclosing(stream):
                 async for batch in stream:
-                    yield batch
+                    yield _accounted(batch, waited_s) if waited_s else batch
         finally:
             place.jobs -= 1
             place.last_used_s = self._clock()
@@ -384,6 +386,14 @@ class ResidentEngine:
         if place is None:
             raise EngineError(f"this machine has no model {model_id!r}; `meshctl models` lists all")
         return place
+
+
+def _accounted(batch: Batch, waited_s: float) -> Batch:
+    """Of an answer whose model had to be loaded: its account says how long that took."""
+    last = batch[-1]
+    if not isinstance(last, Finish):
+        return batch
+    return [*batch[:-1], replace(last, queue_s=last.queue_s + waited_s)]
 
 
 def _loaded(place: Place, task: asyncio.Task[None]) -> None:

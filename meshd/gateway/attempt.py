@@ -100,7 +100,7 @@ class Attempt:
         means = self._means
         self._begun = True
         self.record.first_byte(means.clock())
-        means.router.succeeded(self.lease)
+        means.router.spoke(self.lease)
 
     def begun(self, limit_s: float, again: Callable[[], float]) -> None:
         """The first event is here, and more will come. `limit_s` is the longest gap from now on;
@@ -144,6 +144,7 @@ class Attempt:
                 means.unreachable(self.node_id, failure.message)
         means.router.release(self.lease)
         if outcome == "finished":
+            means.router.succeeded(self.lease)
             await anext(self.stream, None)  # to run out costs less than to be closed
         await self.stream.aclose()
 

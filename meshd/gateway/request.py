@@ -10,6 +10,7 @@ from meshd.core.membership.member import MeshView
 from meshd.core.ports import AnswerHead
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.demand import Demand
+from meshd.core.routing.gates import can_go_on
 from meshd.core.routing.router import Candidate, Decision
 from meshd.gateway.attempt import Attempt
 from meshd.gateway.continuation import Said
@@ -67,25 +68,26 @@ class Request:
 
     def best(self, beside: Collection[str] = ()) -> Decision:
         """The choice by the records at hand. What a client has begun to read goes on at the same
-        weights if anybody has them, and never at others."""
+        weights if anybody has them, and never at others, nor at a server that cannot go on."""
         means = self.means
         router, view, now = means.router, means.view(), means.clock()
         excluded = self._left_out(view, beside)
         said = self.said
         if not said.begun:
             return router.choose(view, self.demand, now, excluded)
-        known = self._fingerprint
-        marks = {
-            offer.member.node_id: offer.model.fingerprint
-            for offer in router.catalogue(view).offers(self.demand.model)
-        }
-        if known and said.exact:
-            others = {node_id for node_id, mark in marks.items() if mark != known}
-            decision = router.choose(view, self.demand, now, others.union(excluded))
+        known, anew = self._fingerprint, said.is_only_thought
+        others, strangers = set(excluded), set(excluded)
+        for offer in router.catalogue(view).offers(self.demand.model):
+            node_id, mark = offer.member.node_id, offer.model.fingerprint
+            if mark != known:
+                others.add(node_id)
+            if (mark and known and mark != known) or not (anew or can_go_on(offer.model, self.job)):
+                strangers.add(node_id)
+        if known:
+            decision = router.choose(view, self.demand, now, others)
             if decision.chosen is not None:
                 return decision
-        strangers = {node_id for node_id, mark in marks.items() if mark and known and mark != known}
-        return router.choose(view, self.demand, now, strangers.union(excluded))
+        return router.choose(view, self.demand, now, strangers)
 
     def _left_out(self, view: MeshView, beside: Collection[str]) -> Collection[str]:
         """Nodes that are not to be asked: those in `beside`, and runs that have failed."""

@@ -13,7 +13,7 @@ also begin again where it cannot go on: whoever collects hands in the list, whic
 from __future__ import annotations
 
 from meshd.core.ports import ENDINGS, Batch, EventStream, Note
-from meshd.core.routing.deadlines import INTER_TOKEN_MAX_S, inter_token_deadline_s
+from meshd.core.routing.deadlines import inter_token_deadline_s, silence_max_s
 from meshd.core.routing.experience import Completion
 from meshd.gateway import words
 from meshd.gateway.attempt import SUSPECT_SILENCE_S, Attempt
@@ -117,7 +117,8 @@ class Answering:
         request.answered_by(attempt)
         attempt.on_doubt = self._on_doubt
         alternatives = attempt.decision.alternatives > 0
-        attempt.begun(inter_token_deadline_s(offer, alternatives=alternatives), self._longest_gap)
+        limit_s = inter_token_deadline_s(request.job, offer, alternatives=alternatives)
+        attempt.begun(limit_s, self._longest_gap)
         if note and self._collected is None:
             return attempt, [Note(note), *begun.batch]
         return attempt, begun.batch
@@ -191,11 +192,11 @@ class Answering:
         attempt = self.attempt
         assert attempt is not None
         if not self._could_go_on(attempt):
-            return min(INTER_TOKEN_MAX_S, attempt.patience.silent_s + LOOK_AGAIN_S)
+            return min(silence_max_s(self._request.job), attempt.patience.silent_s + LOOK_AGAIN_S)
         if attempt.doubted:
             return SUSPECT_SILENCE_S
         offer = self._request.newest_offer(attempt)
-        return inter_token_deadline_s(offer, alternatives=True)
+        return inter_token_deadline_s(self._request.job, offer, alternatives=True)
 
     def _silence(self, attempt: Attempt) -> Failure:
         if self._lost or attempt.doubted:

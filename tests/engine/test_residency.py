@@ -37,6 +37,7 @@ class Desk:
         self.broken: set[str] = set()
         self.pid_bytes: int | None = None
         self.card_bytes = 0
+        self.load_s = 0.0
         self.on_card: dict[str, int] = {}
 
     def read(self) -> HostReading:
@@ -80,7 +81,7 @@ class Model(EmulatedEngine):
     async def start(self) -> None:
         if self.model in self.desk.broken:
             raise EngineError(f"{self.model} is corrupt")
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.desk.load_s)
         self.desk.taken[self.model] = self.size
         self.desk.on_card[self.model] = self.on_card
         self.desk.most_taken = max(self.desk.most_taken, sum(self.desk.taken.values()))
@@ -160,6 +161,16 @@ async def test_a_cold_model_is_loaded_when_it_is_asked_for(desk: Desk, housed) -
         assert engine.reserved_bytes == 4 * GB
         assert (engine.cached_prefixes("a"), engine.cached_prefixes("b")) == (b"a", b"")
         assert [record.model_id for record in engine.models()] == ["a", "b"]
+
+
+async def test_an_account_says_how_long_its_model_was_loaded(desk: Desk, housed) -> None:
+    """Whoever times the answer from outside would take the disk for a slow machine."""
+    desk.load_s = 0.05
+    async with housed(desk.lodger("a", 4)) as engine:
+        first, second = [await ending(engine, ask("a")) for _ in range(2)]
+        assert isinstance(first, Finish)
+        assert isinstance(second, Finish)
+        assert second.queue_s < 0.05 <= first.queue_s
 
 
 async def test_wanted_models_are_warm_at_the_start(desk: Desk, housed) -> None:

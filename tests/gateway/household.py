@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from random import Random
 
 from meshd.core.ports import Note
@@ -19,6 +20,7 @@ GONE = Failure("unreachable", "the connection closed", elsewhere=True)
 LEAVING = Failure("draining", "this node is shutting down", elsewhere=True)
 STALL = "stall"
 WORDS = [TextDelta("Par"), TextDelta("is"), DONE]
+OPTIONS = ("peers", "fingerprints", "clock")
 SPEEDS = (1000.0, 100.0, 10.0)
 """Of node1, node2 and node3: the best first."""
 
@@ -54,7 +56,14 @@ class Neighbours:
 class Household:
     """Records who was asked and which streams were closed."""
 
-    def __init__(self, peers=None, hedges=None, fingerprints=("same",) * 3, **scripts):
+    def __init__(
+        self,
+        peers=None,
+        hedges=None,
+        fingerprints=("same",) * 3,
+        clock=time.monotonic,
+        **scripts,
+    ):
         self.scripts = scripts
         self.asked = []
         self.jobs = []
@@ -81,6 +90,7 @@ class Household:
             peers=peers,
             hedges=hedges,
             history=self.history,
+            clock=clock,
         )
         self.seen = view(*self.members)
 
@@ -145,7 +155,7 @@ class Storytellers(Household):
     says in each of its attempts and what happens then."""
 
     def __init__(self, *, ids=True, last="stop", **ends):
-        options = {name: ends.pop(name) for name in ("peers", "fingerprints") if name in ends}
+        options = {name: ends.pop(name) for name in OPTIONS if name in ends}
         super().__init__(**options)
         self.ends = {name: list(attempts) for name, attempts in ends.items()}
         self.ids = ids

@@ -1,6 +1,7 @@
 """Nodes that have just gone and come back: a daemon that is started anew costs no answer."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from meshd.core.ports import RequestFailed
 from meshd.gateway import beginning
 from tests.core.routing.fleet import chat
-from tests.gateway.household import BROKEN, GONE, LEAVING, REFUSED, WORDS, Household
+from tests.gateway.household import (
+    BROKEN,
+    GONE,
+    LEAVING,
+    REFUSED,
+    WORDS,
+    Household,
+    Storytellers,
+)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -67,4 +76,17 @@ async def test_a_client_that_leaves_while_a_node_is_waited_for_leaves_nothing_be
     assert not reading.done()
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
+    assert house.is_tidy
+
+
+async def test_a_node_that_breaks_off_every_answer_is_asked_ever_more_seldom():
+    """Its first words forgive nothing: of a request every ten seconds hardly one begins there."""
+    now = [0.0]
+    house = Storytellers(node1=[(3, BROKEN)] * 40, clock=lambda: now[0])
+    begun = Counter()
+    for _ in range(40):
+        now[0] += 10.0
+        head, _ = await house.read(chat(stream=True, max_tokens=None))
+        begun[head.node_name] += 1
+    assert 1 <= begun["node1"] <= 4
     assert house.is_tidy

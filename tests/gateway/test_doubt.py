@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from meshd.gateway import attempt
-from tests.core.routing.fleet import chat
-from tests.gateway.household import REFUSED, STALL, WORDS, Household, Neighbours
+from meshd.core.routing import deadlines
+from meshd.gateway import attempt, stream
+from protocol.jobs import TextDelta, ToolCallDelta
+from tests.core.routing.fleet import chat, member, model
+from tests.gateway.household import DONE, REFUSED, STALL, WORDS, Household, Neighbours, text_of
 
 
 async def test_a_node_that_answers_no_nudge_gets_a_second_attempt_beside_it():
@@ -97,3 +99,30 @@ def keep_busy(seconds):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         pass
+
+
+async def test_a_server_that_cannot_go_on_is_no_reason_to_give_up(monkeypatch):
+    """A stream that is silent for a while is waited for: an adopted server begins only anew."""
+    monkeypatch.setattr(deadlines, "INTER_TOKEN_FLOOR_S", 0.05)
+    monkeypatch.setattr(stream, "LOOK_AGAIN_S", 0.1)
+    house = Household(node1=[TextDelta("Par"), 0.5, TextDelta("is"), DONE])
+    adopted = model(engine="upstream server")
+    house.become(house.members[0], member(2, adopted), member(3, adopted))
+    _, events = await house.read(chat(stream=True, max_tokens=None))
+    assert (text_of(events), house.asked) == ("Paris", ["node1"])
+
+
+@pytest.mark.parametrize("said", [[TextDelta("I write it.")], []])
+async def test_a_call_that_is_being_written_is_no_stalled_stream(monkeypatch, said):
+    """An engine is silent until its call is whole: longer than a text may be, and others could take
+    over."""
+    monkeypatch.setattr(deadlines, "INTER_TOKEN_FLOOR_S", 0.05)
+    monkeypatch.setattr(deadlines, "FIRST_EVENT_FLOOR_S", 0.05)
+    monkeypatch.setattr(deadlines, "PATIENCE_FACTOR", 0.5)
+    call = ToolCallDelta(0, "c1", "write", '{"text": "long"}')
+    house = Household(node1=[*said, 0.5, call, DONE], node2=WORDS, node3=WORDS)
+    tools = ({"type": "function", "function": {"name": "write"}},)
+    able = model(capabilities=("chat", "tools"))
+    house.become(*[member(at, able, load=each.load) for at, each in enumerate(house.members, 1)])
+    _, events = await house.read(chat(stream=True, max_tokens=None, tools=tools))
+    assert (house.asked, events) == (["node1"], [*said, call, DONE])

@@ -206,6 +206,17 @@ async def test_a_stream_that_had_thought_goes_on_elsewhere(mark, said, prefix, n
     assert house.is_tidy
 
 
+async def test_a_thought_goes_to_the_same_weights_before_a_faster_node():
+    """Which could only begin it anew: node3 is ten times slower than node2, and has the file."""
+    thought = ReasoningDelta("Hm, ")
+    marks = ("mine", "", "mine")
+    house = Household(fingerprints=marks, node1=[thought, GONE], node2=WORDS, node3=WORDS)
+    _, events = await house.read(LONG)
+    assert house.asked == ["node1", "node3"]
+    assert house.jobs[1].prefix_thought == "Hm, "
+    assert notes_of(events) == ["continued on node3 from its text"]
+
+
 async def test_a_whole_answer_thinks_only_once():
     """Nothing of the first thought has left."""
     house = Household(node1=[ReasoningDelta("hm"), GONE], node2=[ReasoningDelta("aha"), *WORDS])
@@ -270,7 +281,7 @@ async def test_a_stream_that_nobody_could_go_on_with_ends_with_a_failure(monkeyp
     """Never a hang: the client is told after the longest gap of all."""
     monkeypatch.setattr(deadlines, "INTER_TOKEN_FLOOR_S", 0.02)
     monkeypatch.setattr(stream, "LOOK_AGAIN_S", 0.02)
-    monkeypatch.setattr(stream, "INTER_TOKEN_MAX_S", 0.06)
+    monkeypatch.setattr(deadlines, "INTER_TOKEN_MAX_S", 0.06)
     house = Household(node1=[CALL, STALL], node2=WORDS)
     _, events = await house.read(LONG)
     assert events[0] == CALL

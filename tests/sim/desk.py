@@ -130,13 +130,14 @@ class Office:
         attempt.heard_at, attempt.committed = now, True
         attempt.request.begun += 1
         assert attempt.request.begun == 1, "two nodes answer one request"
-        desk.router.succeeded(attempt.lease)
+        desk.router.spoke(attempt.lease)
 
     def _last(self, attempt: Attempt, now: float) -> None:
         """The answer ends. A beginning that was lost on the way comes again with its end."""
         if not attempt.committed:
             self._first(attempt, now)
         if self._close(attempt):
+            self._desk(attempt.request.entry).router.succeeded(attempt.lease)
             attempt.request.ends.append("answered")
 
     def _fail(self, attempt: Attempt, code: str, now: float) -> None:

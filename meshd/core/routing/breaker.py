@@ -3,9 +3,11 @@ of the others, and per observer, because a path that is cut from here may be fin
 
 Closed: requests pass. A failure opens it for OPEN_FIRST_S, doubled by each further failure up to
 OPEN_MAX_S; after that one request may try (half-open): its dispatch closes the door again behind it
-for as long, and its success closes the breaker. Membership is not consulted and not told: a request
-that fails stops routing there at once, long before anybody agrees that the node is dead; and a node
-that is merely full is not at fault.
+for as long, its first word opens it, and its whole answer closes the breaker. First words alone
+forgive nothing: a machine that dies in the middle of each of its answers gives many.
+
+Membership is not consulted and not told: a request that fails stops routing there at once, long
+before anybody agrees that the node is dead; and a node that is merely full is not at fault.
 
 Each failure also raises an error ratio, which the score turns into a cost. It fades with successes
 and with time, the slower the more failures there were in a row: a node that failed once is back
@@ -86,8 +88,14 @@ class Breakers:
         if entry is not None and entry.failures and entry.open_until <= now:
             entry.open_until = now + entry.pause_s
 
+    def spoke(self, node_id: str, model_id: str) -> None:
+        """An answer has begun there: others may try."""
+        entry = self.entries.get((node_id, model_id))
+        if entry is not None:
+            entry.open_until = float("-inf")
+
     def succeeded(self, node_id: str, model_id: str) -> None:
-        """A request was answered there."""
+        """A request was answered there, whole."""
         entry = self.entries.get((node_id, model_id))
         if entry is None:
             return

@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meshd.core.membership.member import Member, MeshView
-from meshd.core.routing.demand import capabilities_of
+from meshd.core.routing.demand import capabilities_of, prompt_tokens_of
+from meshd.core.routing.gates import is_open
 from meshd.core.routing.names import WORDS, Known, choose, spelt
 from protocol.frozen import frozen
 from protocol.jobs import Job
@@ -101,7 +102,9 @@ class Catalogue:
         """The canonical id that `name` stands for, None when nobody offers it. A reserved word
         stands for a model that can take the job: `meshd.core.routing.names`."""
         if name in WORDS:
-            return choose(name, self._known(), CHAT if job is None else capabilities_of(job))
+            if job is None:
+                return choose(name, self._known(), CHAT)
+            return choose(name, self._known(), capabilities_of(job), prompt_tokens_of(job))
         return self._names.get(name) or self._names.get(_folded(name)) or spelt(name, self._known())
 
     def shelf(self, model_id: str) -> Shelf:
@@ -119,6 +122,7 @@ class Catalogue:
     def _known(self) -> Iterable[Known]:
         for model_id, shelf in self._shelves.items():
             records = [offer.model for offer in shelf.offers]
+            taking = [offer.model.context_length for offer in shelf.offers if is_open(offer)]
             yield Known(
                 model_id,
                 tuple([alias for record in records for alias in record.aliases]),
@@ -127,6 +131,8 @@ class Catalogue:
                 max(record.size_bytes for record in records),
                 any(offer.load is not None and offer.load.warm for offer in shelf.offers),
                 all(record.emulated for record in records),
+                bool(taking),
+                0 if 0 in taking else max(taking, default=0),
             )
 
     def _take(self, member: Member, aliases: dict[str, str]) -> None:

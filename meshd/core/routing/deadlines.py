@@ -10,6 +10,9 @@ prefill run again on every node. So each phase of an attempt has its own:
   has is in its record, and how long that can take follows from its measured prefill rate and from
   how much its engine reads in one go: ours read a fragment between two tokens, an adopted server
   may read a whole context.
+- *both*, where tools are offered: a call of one leaves when it is whole, because half of it is of
+  no use, and a file that a program has written takes minutes. So there the longest answer allowed
+  must have its time as well; a machine that is gone shows by other signs.
 
 When nobody else could take the job there is nothing to gain from giving up early: then only the
 outer limits hold.
@@ -23,6 +26,7 @@ from __future__ import annotations
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.cost import BATCH_SLOWDOWN_RATIO, Cost
 from meshd.core.routing.demand import Demand
+from meshd.core.routing.gates import is_ours
 from protocol.jobs import Job
 
 PATIENCE_FACTOR = 4.0
@@ -45,16 +49,17 @@ INTER_TOKEN_GAPS = 12.0
 given three seconds."""
 
 INTER_TOKEN_MAX_S = 60.0
-"""Longest silence inside a stream, whatever the reason, and all of it without alternatives."""
+"""Longest silence inside a stream without tools, whatever the reason, and all of it without
+alternatives."""
+
+CALL_MAX_S = FIRST_EVENT_MAX_S
+"""The same where tools are offered: as if it had not begun."""
 
 FRAGMENT_TOKENS = 2_048
 """What an engine of ours reads at most of somebody's prompt before it goes on with everybody."""
 
 CONTEXT_UNKNOWN_TOKENS = 8_192
 """Longest prompt that an adopted server is given time for when it does not tell its context."""
-
-FRAGMENTING_ENGINES = ("llamacpp", "mlx", "emulated")
-"""Engines that read long prompts in fragments, by the first word of their name."""
 
 UNBOUNDED_TOKENS = 4_096
 """Length assumed for an answer that nobody bounded, when all of it must be waited for."""
@@ -65,35 +70,50 @@ def first_event_deadline_s(
 ) -> float:
     """Seconds to wait for the first event of an attempt at a node with so many `slots`.
 
-    A job that is not streamed may be answered by an engine that speaks only once, at the end, so
-    the time to decode the longest answer allowed is added. What a picture or an hour of speech
+    A job that is not streamed may be answered by an engine that speaks only once, at the end, and
+    a call of a tool is spoken at once in any case, so the time to decode the longest answer allowed
+    is added. What a picture or an hour of speech
     takes is not in any record, so a raw job gets all the time there is.
     """
     if not alternatives or job.kind == "raw":
         return FIRST_EVENT_MAX_S
     expected_s = cost.first_token_s
-    if not job.stream:
+    if not job.stream or _may_call(job):
         expected_s += _longest_answer_s(job, demand, cost)
     crowd_s = (slots - 1) * cost.prefill_s
     return min(max(FIRST_EVENT_FLOOR_S, PATIENCE_FACTOR * expected_s + crowd_s), FIRST_EVENT_MAX_S)
 
 
-def inter_token_deadline_s(offer: Offer, *, alternatives: bool) -> float:
+def silence_max_s(job: Job) -> float:
+    """Longest silence inside a stream, whatever the reason."""
+    return CALL_MAX_S if _may_call(job) else INTER_TOKEN_MAX_S
+
+
+def inter_token_deadline_s(job: Job, offer: Offer, *, alternatives: bool) -> float:
     """Seconds of silence inside a stream from `offer` after which it counts as stalled."""
-    load = offer.load
+    load, most_s = offer.load, silence_max_s(job)
     if not alternatives or load is None or load.generation_tps <= 0:
-        return INTER_TOKEN_MAX_S
+        return most_s
     beside = max(0, load.in_flight - 1)
     gap_s = (1.0 + BATCH_SLOWDOWN_RATIO * beside) / load.generation_tps
     limit_s = max(INTER_TOKEN_FLOOR_S, INTER_TOKEN_GAPS * gap_s)
     if _others_at(offer):
         limit_s += _uninterrupted_prefill_s(offer)
-    return min(limit_s, INTER_TOKEN_MAX_S)
+    if _may_call(job):
+        limit_s += gap_s * _longest_tokens(job)
+    return min(limit_s, most_s)
+
+
+def _may_call(job: Job) -> bool:
+    return bool(job.tools) and job.tool_choice != "none"
+
+
+def _longest_tokens(job: Job) -> int:
+    return UNBOUNDED_TOKENS if job.max_tokens is None else job.max_tokens
 
 
 def _longest_answer_s(job: Job, demand: Demand, cost: Cost) -> float:
-    longest = UNBOUNDED_TOKENS if job.max_tokens is None else job.max_tokens
-    return cost.generation_s * max(1.0, longest / max(1, demand.output_tokens))
+    return cost.generation_s * max(1.0, _longest_tokens(job) / max(1, demand.output_tokens))
 
 
 def _others_at(offer: Offer) -> bool:
@@ -108,6 +128,6 @@ def _uninterrupted_prefill_s(offer: Offer) -> float:
     if offer.load.prompt_tps <= 0:
         return INTER_TOKEN_MAX_S
     tokens = offer.model.context_length or CONTEXT_UNKNOWN_TOKENS
-    if offer.model.engine.split(" ")[0] in FRAGMENTING_ENGINES:
+    if is_ours(offer.model):
         tokens = min(tokens, FRAGMENT_TOKENS)
     return tokens / offer.load.prompt_tps

@@ -13,11 +13,15 @@ what no node has the memory for, or what none can take just now.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.demand import Demand
 from protocol.frozen import frozen
-from protocol.load import LoadRecord
+from protocol.jobs import Job
+from protocol.load import LoadRecord, ModelRecord
+
+if TYPE_CHECKING:  # the catalogue asks who takes work
+    from meshd.core.routing.catalogue import Offer
 
 CONTEXT_SLACK_RATIO = 1.5
 """How far the token estimate may be off: only a prompt that is too long even then is filtered."""
@@ -26,6 +30,9 @@ BREAKER = "breaker"
 REACH = "reach"
 SOFT = frozenset({BREAKER, REACH})
 """Gates that give way when nobody passes."""
+
+OUR_ENGINES = ("llamacpp", "mlx", "emulated")
+"""By the first word of their name; all others are servers that were adopted."""
 
 GIGABYTE = 1_000_000_000
 
@@ -92,6 +99,17 @@ def is_open(offer: Offer) -> bool:
     assert load is not None
     accepting = load.accepting and not load.draining and load.pressure != "critical"
     return accepting and _missing_bytes(offer) == 0
+
+
+def is_ours(model: ModelRecord) -> bool:
+    """Whether the model runs in an engine of ours, and not in an adopted server."""
+    return model.engine.split(" ")[0] in OUR_ENGINES
+
+
+def can_go_on(model: ModelRecord, job: Job) -> bool:
+    """Whether its engine could go on with an answer to this job of which some was said elsewhere:
+    an adopted server can only where that is simply more of the prompt."""
+    return is_ours(model) or (job.kind == "completion" and job.prompt is not None)
 
 
 def refusal(blocked: Collection[Collection[str]]) -> str:

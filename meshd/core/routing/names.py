@@ -3,8 +3,11 @@
 **Words.** `auto`, the tiers and the personas name no model; they ask for one by what it can do and
 how large it is, until the mesh judges by quality. The choice is the same on every node that knows
 the same models, and never between what a request needs and what is left: a picture asks only for
-models that see. Vectors are asked of models that make nothing else, where there are any. Weights
-stand for ability: among models of today, twice the size is seldom worse.
+models that see, a long text those that have room for it, and a model whose nodes take no work now
+(drained, short of memory) is passed over while another takes some. Vectors are asked of models that
+make nothing else, where there are any, and of no other because one is away: those of two models
+cannot be compared. Weights stand for ability: among models of today, twice the size is seldom
+worse.
 
     auto                  the largest that is warm somewhere, else the largest
     fast, micro-logic     the smallest (also: basic)
@@ -49,6 +52,10 @@ class Known:
     """Of its weights, 0 when unknown."""
     warm: bool = False
     emulated: bool = False
+    is_open: bool = True
+    """Some node that offers it takes work now."""
+    context_length: int = 0
+    """The longest on such a node, tokens; 0 when unknown."""
 
 
 Pick = Callable[[Sequence[Known]], Known]
@@ -90,8 +97,11 @@ ALSO_NEEDED: Mapping[str, frozenset[str]] = {"media-lab": frozenset({"vision"})}
 VECTORS = frozenset({"embedding"})
 
 
-def choose(word: str, models: Iterable[Known], needed: frozenset[str]) -> str | None:
-    """The model that a reserved word stands for, for a request that needs these capabilities.
+def choose(
+    word: str, models: Iterable[Known], needed: frozenset[str], prompt_tokens: int = 0
+) -> str | None:
+    """The model that a reserved word stands for, for a request that needs these capabilities and
+    has a prompt of about so many tokens.
 
     Where no model has them, the word is answered without regard to them: the router then says what
     is missing, which helps more than "unknown model". None where there are no models at all.
@@ -104,6 +114,9 @@ def choose(word: str, models: Iterable[Known], needed: frozenset[str]) -> str | 
     able = [model for model in able if not model.emulated] or able or everything
     if needed == VECTORS:
         able = [model for model in able if model.capabilities == VECTORS] or able
+    else:
+        able = [model for model in able if _has_room(model, prompt_tokens)] or able
+        able = [model for model in able if model.is_open] or able
     return WORDS[word](able).model_id if able else None
 
 
@@ -139,6 +152,10 @@ def size_of(model: Known) -> float:
         return float(model.size_bytes)
     found = _WEIGHTS.search(model.model_id)
     return float(found[1]) * UNITS[found[2].lower()] * BYTES_PER_WEIGHT if found else 0.0
+
+
+def _has_room(model: Known, prompt_tokens: int) -> bool:
+    return not model.context_length or prompt_tokens < model.context_length
 
 
 def _by_size(model: Known) -> tuple[float, str]:

@@ -13,8 +13,8 @@ worth asking (`Decision.probe`); `reconsider` chooses again with the answers, an
 choices until the next records.
 
 Not here: sockets, time-outs as timers, retries. The gateway runs the attempts and tells the router
-how each one ended: `succeeded` or `failed` at its first event, `finished` when it ran to its end,
-`release` always.
+how each one went: `spoke` at its first event, `failed`, or `succeeded` when its answer was whole,
+`finished` when it also gave all of that answer, `release` always.
 """
 
 from __future__ import annotations
@@ -142,15 +142,20 @@ class Router:
             prefill_s=chosen.cost.prefill_s,
         )
 
-    def succeeded(self, lease: Lease) -> None:
+    def spoke(self, lease: Lease) -> None:
         """The attempt produced its first event."""
         if self.breakers.entries:
-            self.breakers.succeeded(lease.node_id, lease.model_id)
+            self.breakers.spoke(lease.node_id, lease.model_id)
         if self.paths.entries:
             self.paths.succeeded(lease.node_id, EVERY_MODEL)
 
+    def succeeded(self, lease: Lease) -> None:
+        """The attempt brought an answer to its end."""
+        if self.breakers.entries:
+            self.breakers.succeeded(lease.node_id, lease.model_id)
+
     def failed(self, lease: Lease, code: str, now: float) -> None:
-        """The attempt ended without an answer, for the reason `code` (protocol.jobs.FAILURES)."""
+        """The attempt ended, and its answer did not: why, says `code` (protocol.jobs.FAILURES)."""
         if code in BROKEN_CODES:
             self.breakers.failed(lease.node_id, lease.model_id, now)
         if code == "unreachable":

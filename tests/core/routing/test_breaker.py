@@ -29,6 +29,20 @@ def test_success_closes_the_breaker_and_forgives_slowly():
     assert 0.0 < breakers.error_ratio("a", "m", 0.0) < spoiled
 
 
+def test_a_first_word_opens_the_door_and_forgives_nothing():
+    """Who begins every answer and breaks it off fails every time."""
+    breakers = Breakers()
+    for number in range(6):
+        breakers.tried("a", "m", now=number * 10.0)
+        breakers.spoke("a", "m")
+        assert breakers.open_for_s("a", "m", now=number * 10.0) == 0.0
+        breakers.failed("a", "m", now=number * 10.0)
+    assert breakers.open_for_s("a", "m", now=50.0) == rules.OPEN_MAX_S
+    assert breakers.error_ratio("a", "m", 50.0) > 0.95
+    breakers.spoke("b", "m")
+    assert breakers.open_for_s("b", "m", now=50.0) == 0.0
+
+
 def test_enough_successes_forget_the_failure_entirely():
     """No entry is kept for a node that is well."""
     breakers = broken()

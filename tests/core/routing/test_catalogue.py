@@ -1,5 +1,7 @@
 """Which nodes offer which model, and under which names."""
 
+from dataclasses import replace
+
 import pytest
 
 from meshd.core.routing.catalogue import Catalogue
@@ -34,6 +36,17 @@ def test_a_reserved_word_is_resolved_by_what_is_needed():
     assert HOUSE.resolve("fat-brain") in HOUSE.models()
     assert HOUSE.resolve("auto", Job("r", "embedding", "auto", inputs=("a",))) is not None
     assert Catalogue(view(member(1, state="dead"))).resolve("auto") is None
+
+
+def test_a_reserved_word_asks_who_takes_work_and_has_room():
+    """The larger model is away while its one node drains; and a long text is not for it."""
+    small, large = model(size_bytes=1, context_length=0), replace(LLAMA, size_bytes=9)
+    resting = load(draining=True)
+    assert Catalogue(view(member(1, small), member(2, large))).resolve("premium") == large.model_id
+    away = Catalogue(view(member(1, small), member(2, large, load=resting)))
+    assert away.resolve("premium") == MODEL
+    long = Job("r", "chat", "premium", messages=({"role": "user", "content": "x" * 40_000},))
+    assert Catalogue(view(member(1, small), member(2, large))).resolve("premium", long) == MODEL
 
 
 def test_every_routable_node_with_the_model_makes_an_offer():

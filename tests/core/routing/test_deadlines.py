@@ -1,5 +1,7 @@
 """How long an attempt may be silent, phase by phase."""
 
+from dataclasses import replace
+
 import pytest
 
 from meshd.core.routing import deadlines as rules
@@ -8,6 +10,9 @@ from meshd.core.routing.cost import Cost
 from meshd.core.routing.deadlines import first_event_deadline_s, inter_token_deadline_s
 from meshd.core.routing.demand import demand_of
 from tests.core.routing.fleet import MODEL, chat, load, member, model, model_load
+
+PLAIN = chat(stream=True, max_tokens=None)
+TOOLS = ({"type": "function", "function": {"name": "write"}},)
 
 
 def cost(*, prefill_s=0.0, decode_s=0.0, rtt_s=0.0):
@@ -53,6 +58,14 @@ def test_an_answer_in_one_piece_is_given_the_time_to_be_written():
     assert unbounded == pytest.approx(rules.PATIENCE_FACTOR * 3.0 * rules.UNBOUNDED_TOKENS / 220)
 
 
+def test_a_call_of_a_tool_is_given_the_time_to_be_written():
+    """It leaves in one piece also where the answer is streamed; where none may be made, nothing
+    changes."""
+    called = deadline(decode_s=3.0, tools=TOOLS)
+    assert called == pytest.approx(3.0 * rules.PATIENCE_FACTOR)
+    assert deadline(decode_s=3.0, tools=TOOLS, tool_choice="none") == rules.FIRST_EVENT_FLOOR_S
+
+
 def offer(*, engine="llamacpp", context=0, others=False, **rates):
     """A node that decodes 100 and reads 1,000 tokens/s, alone with us or not."""
     state = model_load(**{"generation_tps": 100.0, "prompt_tps": 1_000.0, "in_flight": 1, **rates})
@@ -60,9 +73,9 @@ def offer(*, engine="llamacpp", context=0, others=False, **rates):
     return Offer(member(1, load=record), model(engine=engine, context_length=context), state)
 
 
-def silence(*, alternatives=True, **of):
+def silence(*, alternatives=True, job=PLAIN, **of):
     """The silence after which a stream from such a node counts as stalled."""
-    return inter_token_deadline_s(offer(**of), alternatives=alternatives)
+    return inter_token_deadline_s(job, offer(**of), alternatives=alternatives)
 
 
 def test_a_stream_that_is_alone_on_its_machine_stalls_within_two_seconds():
@@ -73,6 +86,18 @@ def test_a_stream_that_is_alone_on_its_machine_stalls_within_two_seconds():
 def test_a_slow_machine_is_given_a_dozen_of_its_gaps():
     """Two tokens a second: six seconds."""
     assert silence(generation_tps=2.0) == 6.0
+
+
+@pytest.mark.parametrize(("max_tokens", "tokens"), [(2_000, 2_000), (None, rules.UNBOUNDED_TOKENS)])
+def test_a_stream_may_be_silent_while_a_call_is_written(max_tokens, tokens):
+    """As long as the longest answer allowed takes, and longer than any other silence; where no call
+    may be made, nothing changes."""
+    calling = chat(stream=True, max_tokens=max_tokens, tools=TOOLS)
+    expected_s = rules.INTER_TOKEN_FLOOR_S + tokens / 100.0
+    assert silence(job=calling) == pytest.approx(expected_s)
+    assert silence(job=calling, generation_tps=1.0) == rules.CALL_MAX_S
+    assert silence(job=calling, alternatives=False) == rules.CALL_MAX_S
+    assert silence(job=replace(calling, tool_choice="none")) == rules.INTER_TOKEN_FLOOR_S
 
 
 def test_somebody_elses_prompt_is_waited_for():
@@ -101,4 +126,4 @@ def test_where_nothing_is_known_or_to_be_gained_only_the_outer_limit_holds(blind
 
 def test_an_offer_without_a_state_is_given_the_outer_limit():
     """Its record does not name the model."""
-    assert inter_token_deadline_s(Offer(member(1), model(), None), alternatives=True) == 60.0
+    assert inter_token_deadline_s(PLAIN, Offer(member(1), model(), None), alternatives=True) == 60.0

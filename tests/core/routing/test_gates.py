@@ -6,9 +6,9 @@ import pytest
 
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.demand import Demand
-from meshd.core.routing.gates import blocked_by, fits, gates, is_open, refusal
+from meshd.core.routing.gates import blocked_by, can_go_on, fits, gates, is_open, refusal
 from protocol.load import GpuRecord
-from tests.core.routing.fleet import MODEL, load, member, model, model_load
+from tests.core.routing.fleet import MODEL, chat, load, member, model, model_load
 
 DEMAND = Demand(MODEL, frozenset({"chat"}), prompt_tokens=1_400, output_tokens=10)
 
@@ -135,3 +135,17 @@ def test_what_is_there_on_its_way_or_unknown_is_left_to_the_node(state, changes)
 def test_a_refusal_says_what_would_have_to_change(blocked, code):
     """The request, the memory, or only the hour."""
     assert refusal(blocked) == code
+
+
+@pytest.mark.parametrize(
+    ("engine", "job", "can"),
+    [
+        ("llamacpp 0.3", chat(), True),
+        ("upstream a server", chat(), False),
+        ("upstream a server", chat(kind="completion", prompt="q"), True),
+        ("upstream a server", chat(kind="completion", prompt_tokens=(1,)), False),
+    ],
+)
+def test_an_adopted_server_goes_on_only_as_a_prompt_goes_on(engine, job, can):
+    """Chats are rendered there, and begin at their beginning."""
+    assert can_go_on(model(engine=engine), job) is can

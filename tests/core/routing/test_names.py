@@ -1,5 +1,7 @@
 """Words for a kind of model, and other people's spellings."""
 
+from dataclasses import replace
+
 import pytest
 
 from meshd.core.routing.names import WORDS, Known, choose, size_of, spelt
@@ -53,6 +55,30 @@ def test_vectors_are_asked_of_models_that_make_nothing_else(word):
 def test_auto_takes_the_largest_where_none_is_warm():
     """Somebody has to be loaded."""
     assert choose("auto", (LARGE, MIDDLE), CHAT) == "large"
+
+
+@pytest.mark.parametrize("word", ["auto", "premium"])
+def test_a_word_passes_over_a_model_whose_nodes_take_no_work(word):
+    """While another does; where none does, the router says why."""
+    away = replace(LARGE, is_open=False, warm=True)
+    assert choose(word, (away, MIDDLE), CHAT) == "middle"
+    assert choose(word, (away, replace(MIDDLE, is_open=False)), CHAT) == "large"
+    assert choose(word, (away, SHAM), CHAT) == "large"
+
+
+@pytest.mark.parametrize("word", ["auto", "premium"])
+def test_a_long_text_asks_for_a_model_with_room(word):
+    """Where there is one."""
+    short, roomy = replace(LARGE, context_length=1_000), replace(MIDDLE, context_length=8_000)
+    chosen = [choose(word, (short, roomy), CHAT, tokens) for tokens in (999, 1_000, 9_000)]
+    assert chosen == ["large", "middle", "large"]
+
+
+def test_vectors_are_of_one_model_whether_it_is_there_or_not():
+    """Those of another could be compared with none that are stored."""
+    other = replace(EMBEDS, model_id="other", size_bytes=1)
+    away = replace(EMBEDS, is_open=False)
+    assert choose("premium", (away, other), EMBEDS.capabilities) == "embeds"
 
 
 def test_a_house_of_sham_has_only_sham():

@@ -102,8 +102,8 @@ def test_when_every_breaker_is_open_trying_beats_refusing():
 
 
 def test_a_node_that_recovers_is_used_again():
-    """One request tries it after the pause; its success opens the door at once, and after some
-    more the faster node wins as before."""
+    """One request tries it after the pause; its first word opens the door at once, and after some
+    whole answers the faster node wins as before."""
     router = Router(Random(1))
     house = view(member(1), member(2, load=FAST))
     first = router.choose(house, DEMAND, 0.0).chosen
@@ -115,6 +115,7 @@ def test_a_node_that_recovers_is_used_again():
     router.dispatch(first, later)
     assert chosen(router, house, now=later) == "node1"
     for _ in range(20):
+        router.spoke(lease)
         router.succeeded(lease)
     assert chosen(router, house, now=later) == "node2"
 
