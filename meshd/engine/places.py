@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from meshd.core.ports import Engine, EngineError, HostReading
+from meshd.core.ports import Batch, Engine, EngineError, HostReading
 from meshd.core.residency.footprint import Footprint
 from meshd.core.residency.offload import Card, Split
 from meshd.core.residency.plan import Refused
 from meshd.core.residency.residents import Resident
 from protocol.frozen import frozen
+from protocol.jobs import Finish
 from protocol.load import ModelLoad, ModelRecord
 
 SET_ASIDE_S = 60.0
@@ -179,3 +180,11 @@ class Place:
     def cached_prefixes(self) -> bytes:
         """What the running engine's cache holds; empty for nothing."""
         return self.engine.cached_prefixes(self.own_id()) if self.engine is not None else b""
+
+
+def accounted(batch: Batch, waited_s: float) -> Batch:
+    """Of an answer whose model had to be loaded: its account says how long that took."""
+    last = batch[-1]
+    if not isinstance(last, Finish):
+        return batch
+    return [*batch[:-1], replace(last, queue_s=last.queue_s + waited_s)]

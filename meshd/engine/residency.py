@@ -26,7 +26,7 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from meshd.core.ports import Batch, EngineError, EventStream
+from meshd.core.ports import EngineError, EventStream
 from meshd.core.residency.offload import Split
 from meshd.core.residency.plan import (
     Refused,
@@ -36,10 +36,10 @@ from meshd.core.residency.plan import (
 from meshd.engine.failures import failure_of
 from meshd.engine.housing import Housing, Pins
 from meshd.engine.ledger import Ledger
-from meshd.engine.places import LoadRefused, Lodger, Machine, Place
+from meshd.engine.places import LoadRefused, Lodger, Machine, Place, accounted
 from meshd.engine.room import look_around
 from meshd.rhythm import Steady
-from protocol.jobs import Failure, Finish, Job
+from protocol.jobs import Failure, Job
 from protocol.load import ModelLoad, ModelRecord
 
 LOG = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ class ResidentEngine:
             stream = place.engine.generate(replace(job, model=place.own_id()))
             async with aclosing(stream):
                 async for batch in stream:
-                    yield _accounted(batch, waited_s) if waited_s else batch
+                    yield accounted(batch, waited_s) if waited_s else batch
         finally:
             place.jobs -= 1
             place.last_used_s = self._clock()
@@ -386,14 +386,6 @@ class ResidentEngine:
         if place is None:
             raise EngineError(f"this machine has no model {model_id!r}; `meshctl models` lists all")
         return place
-
-
-def _accounted(batch: Batch, waited_s: float) -> Batch:
-    """Of an answer whose model had to be loaded: its account says how long that took."""
-    last = batch[-1]
-    if not isinstance(last, Finish):
-        return batch
-    return [*batch[:-1], replace(last, queue_s=last.queue_s + waited_s)]
 
 
 def _loaded(place: Place, task: asyncio.Task[None]) -> None:

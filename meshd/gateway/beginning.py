@@ -62,7 +62,8 @@ COMES_BACK = frozenset({"unreachable", "draining"})
 
 COMEBACK_WAIT_S = 3.0
 """How long a request waits when all who could answer it have just gone: a daemon that is started
-anew, by its owner or its service manager, is back in one or two seconds."""
+anew, by its owner or its service manager, is back in one or two seconds; and who was lost before
+may be there again."""
 
 COMEBACK_LOOK_S = 0.1
 
@@ -195,6 +196,7 @@ class Beginning:
         until = clock() + COMEBACK_WAIT_S
         while clock() < until:
             await asyncio.sleep(COMEBACK_LOOK_S)
+            request.forgive()
             if request.best().chosen is not None:
                 return await request.choose()
         return nobody

@@ -25,6 +25,13 @@ ATTEMPTS_MAX = 8
 PROBE_BUDGET_S = 0.01
 """How long a choice waits for fresh news of the best two: five round trips of a busy Wi-Fi."""
 
+LOST = frozenset({"unreachable", "draining", "timeout"})
+"""Failures that say more of the way to a node, or of a moment, than of the node."""
+
+FORGIVEN_S = 2.0
+"""How long a node that was lost is left alone, even where nobody else is left: by then it has been
+heard again if it is there, or is suspected."""
+
 REQUEST_ID_ROOM = 80
 """Of a request id, beside the number of the attempt."""
 
@@ -33,8 +40,8 @@ class Request:
     """Made when a job arrives. Not for use by two tasks at once, but for a hedge and its first."""
 
     __slots__ = (
-        "_asked", "_excluded", "_fingerprint", "_unable", "began_at", "demand", "job", "means",
-        "queued_s", "said", "story", "tries",
+        "_asked", "_excluded", "_fingerprint", "_lost_at", "_unable", "began_at", "demand", "job",
+        "means", "queued_s", "said", "story", "tries",
     )  # fmt: skip
 
     def __init__(self, means: Means, job: Job, demand: Demand, story: Story, now: float) -> None:
@@ -48,6 +55,8 @@ class Request:
         """Attempts made; the number of the last."""
         self._excluded: dict[str, int] = {}
         """The runs of nodes (boot id by node id) that will not be asked again."""
+        self._lost_at: dict[str, float] = {}
+        """When each of them was lost that was; the others said no."""
         self._unable: dict[str, int] = {}
         """Those that cannot go on with what another began."""
         self.queued_s = 0.0
@@ -123,6 +132,20 @@ class Request:
             self._unable[attempt.node_id] = attempt.candidate.offer.member.boot_id
         elif failure.code != "engine_failed" or not self.said.begun:
             self.exclude(attempt)
+            if failure.code in LOST:
+                self._lost_at[attempt.node_id] = self.means.clock()
+
+    def forgive(self) -> None:
+        """Nobody else is left: nodes that were lost, and were heard from since, may be asked again.
+        A cable was put back, a laptop was opened."""
+        view, now = self.means.view(), self.means.clock()
+        for node_id, lost_at in list(self._lost_at.items()):
+            member = view.members.get(node_id)
+            if member is None or node_id == view.self_id or now - lost_at < FORGIVEN_S:
+                continue
+            if member.heard_at > lost_at:
+                del self._lost_at[node_id]
+                self._excluded.pop(node_id, None)
 
     def exclude(self, attempt: Attempt) -> None:
         """Not there again, unless it is started anew."""

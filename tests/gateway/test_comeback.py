@@ -1,13 +1,15 @@
 """Nodes that have just gone and come back: a daemon that is started anew costs no answer."""
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from meshd.core.ports import RequestFailed
-from meshd.gateway import beginning
+from meshd.gateway import beginning, request
+from protocol.jobs import Failure
 from tests.core.routing.fleet import chat
 from tests.gateway.household import (
     BROKEN,
@@ -18,6 +20,8 @@ from tests.gateway.household import (
     Household,
     Storytellers,
 )
+
+LATE = Failure("timeout", "it stopped in the middle", elsewhere=True)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -32,6 +36,32 @@ async def test_a_node_that_is_started_anew_is_waited_for(failure, stream):
     head, events = await reading
     assert (events, head.node_name, head.attempts) == (WORDS, "node2", 4)
     assert house.is_tidy
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("failure", [GONE, LEAVING, LATE])
+async def test_a_node_that_was_lost_and_is_heard_again_is_asked_again(failure, stream, monkeypatch):
+    """Where nobody else is left: of two that fail in one minute, the first is well by then."""
+    monkeypatch.setattr(request, "FORGIVEN_S", 0.05)
+    house = Household(node1=[BROKEN], node2=[failure], node3=[GONE])
+    reading = asyncio.create_task(house.read(chat(stream=stream)))
+    await house.until_asked("node3")
+    house.scripts["node2"] = WORDS
+    house.replace(2, replace(house.members[1], heard_at=time.monotonic()))
+    head, events = await reading
+    assert (events, head.node_name, head.attempts) == (WORDS, "node2", 4)
+    assert house.is_tidy
+
+
+async def test_a_node_that_said_no_is_not_asked_again_though_it_is_heard(monkeypatch):
+    """It would say the same; nor is one that was lost just now."""
+    monkeypatch.setattr(beginning, "COMEBACK_WAIT_S", 0.3)
+    house = Household(node1=[BROKEN], node2=[REFUSED], node3=[GONE])
+    later = time.monotonic() + 60
+    house.become(*(replace(each, heard_at=later) for each in house.members))
+    with pytest.raises(RequestFailed):
+        await house.gateway.submit(chat())
+    assert house.asked == ["node1", "node2", "node3"]
 
 
 async def test_a_node_that_does_not_come_back_is_not_waited_for_long():
