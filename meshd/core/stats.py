@@ -14,6 +14,8 @@ there was, and it moves within a few jobs when the traffic changes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from protocol.jobs import Finish
 
 KEEP = 0.8
@@ -90,6 +92,24 @@ class SpeedMeter:
             self._generation.observe(gaps, finish.generation_s)
         self._jobs.observe(1.0, finish.prompt_s + finish.generation_s)
 
+    def after_load(self, finish: Finish) -> Finish:
+        """The account of an answer for which an adopted server may have loaded its model, which it
+        does not time. What the work takes at the speeds measured so far stays, and the rest was
+        waiting; learnt as speed, one load would outweigh all that is read in an hour."""
+        prefilled = finish.prompt_tokens - finish.cached_tokens
+        prompt_s = _at_most(finish.prompt_s, prefilled, self.prompt_tps)
+        generation_s = finish.generation_s
+        if not finish.prompt_s:  # it came in one piece, with the load in it
+            generation_s = _at_most(generation_s, finish.completion_tokens, self.generation_tps)
+        worked_s = prompt_s + generation_s
+        waited_s = max(0.0, finish.prompt_s + finish.generation_s - worked_s)
+        return replace(
+            finish,
+            prompt_s=prompt_s,
+            generation_s=generation_s,
+            queue_s=finish.queue_s + waited_s,
+        )
+
     def backlog_s(self, in_flight: int, queued: int, slots: int) -> float:
         """Seconds until a job that arrives now would start: 0 while a slot is free.
 
@@ -98,3 +118,8 @@ class SpeedMeter:
         if in_flight < slots or self._jobs.value == 0:
             return 0.0
         return (queued + in_flight / 2) / (max(slots, 1) * self._jobs.value)
+
+
+def _at_most(seconds: float, amount: float, rate: float) -> float:
+    """What `amount` takes at `rate`; 0 where the rate is not known."""
+    return min(seconds, max(0.0, amount) / rate) if rate > 0 else 0.0

@@ -174,7 +174,8 @@ class UpstreamEngine:
         exchange = None
         try:
             began = monotonic()
-            exchange = await self._ask_for(job, self._listed[model_id].served_name or model_id)
+            listed = self._listed[model_id]
+            exchange = await self._ask_for(job, listed.served_name or model_id)
             if _is_refusal(job, exchange.status):
                 yield [await _refused(exchange)]
                 return
@@ -186,8 +187,7 @@ class UpstreamEngine:
                     batch = answer.take(piece, monotonic())
                     if batch:
                         begun = True
-                        self._learn(model_id, batch)
-                        yield batch
+                        yield self._learned(listed, batch)
         except (ConnectionFailed, HttpError) as error:
             yield [self._failure(error, answered=exchange is not None)]
         finally:
@@ -226,10 +226,14 @@ class UpstreamEngine:
             )
         return None
 
-    def _learn(self, model_id: str, batch: Batch) -> None:
+    def _learned(self, listed: Listed, batch: Batch) -> Batch:
         last = batch[-1]
-        if isinstance(last, Finish):
-            self._meters[model_id].observe(last)
+        if not isinstance(last, Finish):
+            return batch
+        meter = self._meters[listed.record.model_id]
+        last = last if listed.is_warm else meter.after_load(last)
+        meter.observe(last)
+        return [*batch[:-1], last]
 
     def _failure(self, error: Exception, *, answered: bool) -> Failure:
         if answered or isinstance(error, HttpError):

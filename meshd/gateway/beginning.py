@@ -4,7 +4,8 @@ The request's own task waits for the first attempt, inline: most requests need n
 it stand three watchers, which are timers and callbacks and cost no task while they wait:
 
 - *hedge*: once the first byte is later than 95 of 100 of its kind, and the budget allows, a second
-  attempt starts elsewhere; whichever speaks first is kept, the other is closed;
+  attempt starts elsewhere, where the model is in memory; whichever speaks first is kept, the other
+  is closed;
 - *doubt*: a node that answers no nudge, or that membership suspects, gets a second attempt beside
   it at once, without a budget; should it recover in time, it may still win;
 - *queue*: a node that says `Queued` has the job waiting. Now and then the choice is made again, and
@@ -265,7 +266,11 @@ class Beginning:
 
     def _on_late(self) -> None:
         self._hedge = None
-        if self._second is None and self._place is None and self._request.means.hedges.spent():
+        if self._second is not None or self._place is not None or self.attempt is None:
+            return
+        other = self._request.best((*self._beside, self.attempt.node_id)).chosen
+        is_ready = other is not None and not other.cost.load_s
+        if is_ready and self._request.means.hedges.spent():
             self._start_second("hedge")
 
     def _on_doubt(self) -> None:

@@ -54,8 +54,8 @@ class Said:
     """What one client has been given of one answer."""
 
     __slots__ = (
-        "_before", "_carried", "_exact", "_ids", "_obstacle", "_size", "_text", "_thought",
-        "_thoughts", "batches", "tokens",
+        "_before", "_carried", "_exact", "_given_up", "_ids", "_obstacle", "_size", "_text",
+        "_thought", "_thoughts", "batches", "tokens",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -76,6 +76,8 @@ class Said:
         """Those that the node which answers now was handed."""
         self._before = 0
         """Those that were said before it."""
+        self._given_up = 0
+        """Those before an answer was begun anew, which has all of its length again."""
 
     def fold(self) -> None:
         """Take in the batches that wait."""
@@ -141,7 +143,7 @@ class Said:
     def is_complete(self, job: Job) -> bool:
         """Only the word that ends it is missing: it is as long as it was allowed to be."""
         self.fold()
-        return job.max_tokens is not None and 0 < job.max_tokens <= self.tokens
+        return job.max_tokens is not None and 0 < job.max_tokens <= self.tokens - self._given_up
 
     def resumed(self, job: Job, *, same_file: bool) -> Job:
         """The job of going on, by ids or by text, or of beginning anew. `same_file`: the node that
@@ -149,10 +151,14 @@ class Said:
         self.fold()
         assert not self._obstacle
         self._before = self.tokens
-        self._carried = self.tokens if same_file else self.tokens - self._thoughts
+        self._carried = self.tokens - (self._given_up if same_file else self._thoughts)
         if not self._carried:
+            self._given_up = self.tokens
+            self._thought.clear()
             return job
-        left = None if job.max_tokens is None else max(1, job.max_tokens - self.tokens)
+        left = None
+        if job.max_tokens is not None:
+            left = max(1, job.max_tokens - (self.tokens - self._given_up))
         if same_file and self._exact:
             return replace(job, prefix_tokens=tuple(self._ids), max_tokens=left)
         thought = "".join(self._thought) if same_file else ""

@@ -82,6 +82,30 @@ def test_jobs_too_short_to_measure_leave_a_rate_alone(changes, expected):
     assert (meter.prompt_tps, meter.generation_tps) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("known", "told", "prompt_s", "generation_s", "waited_s"),
+    [
+        (False, (31.0, 4.0), 0.0, 4.0, 31.0),
+        (True, (31.0, 4.0), 2.0, 4.0, 29.0),
+        (True, (1.0, 4.0), 1.0, 4.0, 0.0),
+        (True, (0.0, 35.0), 0.0, 5.0, 30.0),
+        (False, (0.0, 35.0), 0.0, 0.0, 35.0),
+    ],
+)
+def test_a_load_in_an_account_is_waiting_and_no_speed(
+    known, told, prompt_s, generation_s, waited_s
+):
+    """1,000 tokens read at 500 a second, 100 said at 20, where anything is known; streamed, or in
+    one piece."""
+    meter = SpeedMeter()
+    if known:
+        meter.calibrate(500.0, 20.0)
+    seen = meter.after_load(Finish("stop", 1_000, 100, prompt_s=told[0], generation_s=told[1]))
+    assert (seen.prompt_s, seen.generation_s, seen.queue_s) == (prompt_s, generation_s, waited_s)
+    meter.observe(seen)
+    assert meter.prompt_tps >= (500.0 if known else 0.0)
+
+
 def test_calibration_is_a_first_guess():
     """A trial run counts until real jobs outweigh it."""
     meter = SpeedMeter()

@@ -60,6 +60,17 @@ async def test_a_stream_passes_through(script, answer):
     assert finish.reason == "stop"
 
 
+@pytest.mark.parametrize(("state", "is_waiting"), [("unloaded", True), ("loaded", False)])
+async def test_the_load_of_a_cold_model_is_waiting(script, answer, state, is_waiting):
+    """Its server does not time it, and it is no slow reading."""
+    model = {"id": "m", "status": {"value": state}}
+    script.listing = reply(json.dumps({"data": [model]}).encode())
+    script.replies = [STREAMED]
+    async with adopted(script) as engine:
+        _, (finish,) = await answer(engine, JOB)
+    assert (finish.queue_s > 0.0, finish.prompt_s > 0.0) == (is_waiting, not is_waiting)
+
+
 async def test_a_key_goes_to_its_server_with_every_request(script, answer):
     """As a bearer token; without one there is no such header."""
     script.replies = [STREAMED]

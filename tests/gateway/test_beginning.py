@@ -149,6 +149,17 @@ async def test_a_late_first_byte_is_hedged_and_the_first_winner_kept():
     assert [each["why"] for each in story["attempts"]] == ["first", "hedge"]
 
 
+async def test_a_hedge_loads_no_model():
+    """A second that has yet to read the weights would not be sooner, and another model might have
+    to go for them; the budget is for those that can help."""
+    hedges = Eager()
+    house = Household(hedges=hedges, node1=[0.05, *WORDS], node2=WORDS, node3=WORDS)
+    cold = load(model_load(warm=False, load_s=30.0))
+    house.become(house.members[0], *[replace(each, load=cold) for each in house.members[1:]])
+    _, events = await house.read(chat(stream=True))
+    assert (events, house.asked, hedges.hedges) == (WORDS, ["node1"], 100)
+
+
 async def test_the_first_may_still_win_against_its_hedge():
     """Whoever speaks first: here the one that was asked first."""
     house = Household(hedges=Eager(), node1=[0.05, *WORDS], node2=[STALL])

@@ -190,6 +190,21 @@ def test_an_answer_may_be_complete_but_for_its_end(most, complete):
     assert said_of(WITH_IDS).is_complete(chat(max_tokens=most)) is complete
 
 
+def test_an_answer_that_was_begun_anew_has_its_whole_length_again():
+    """Also when that one breaks off: what was thought before it takes nothing from it, and is no
+    thought of who goes on."""
+    said, job = said_of([ReasoningDelta("hm")] * 5), chat(max_tokens=6)
+    assert said.resumed(job, same_file=False) is job
+    said.batches += [[ReasoningDelta("so")], WITH_IDS]
+    assert not said.is_complete(job)
+    third = said.resumed(job, same_file=True)
+    assert (third.prefix_thought, third.max_tokens) == ("so", 2)
+    settled = said.settled(Finish("stop", prompt_tokens=14, completion_tokens=2))
+    assert (settled.prompt_tokens, settled.completion_tokens) == (10, 11)
+    said.batches.append(WITH_IDS)
+    assert said.is_complete(job)
+
+
 def test_seams_are_few():
     """Two machines of a household may go in one evening."""
     assert SEAMS_MAX == 2
