@@ -76,10 +76,11 @@ class ChatStream(SseEncoder):
         include_usage: bool = False,
         emulated: bool = False,
         is_legacy: bool = False,
+        is_parallel: bool = True,
         index: int | None = None,
     ) -> None:
         """`index` is the choice's number where there are several: then the last word is not said
-        here."""
+        here. Unless `is_parallel`, only the first call is told."""
         identity = (
             b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,%b"choices":['
             % (quote(answer_id), created, quote(model), _fingerprint(emulated))
@@ -91,6 +92,7 @@ class ChatStream(SseEncoder):
         self._text_head = self._delta_head + b'{"content":'
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]' + self._end
         self._is_legacy = is_legacy
+        self._is_parallel = is_parallel
         self._is_alone = index is None
         self._begun = False
         self._calls: set[int] = set()
@@ -177,6 +179,8 @@ class ChatStream(SseEncoder):
         """Id, type and name go into the first piece of a call only: SDKs concatenate them."""
         function = {"arguments": piece.arguments}
         is_new = piece.index not in self._calls
+        if is_new and self._calls and not self._is_parallel:
+            return b""
         self._calls.add(piece.index)
         if is_new:
             function = {"name": piece.name, "arguments": piece.arguments}
@@ -200,15 +204,18 @@ class ChatAnswer:
         logprobs: bool = False,
         emulated: bool = False,
         is_legacy: bool = False,
+        is_parallel: bool = True,
         index: int = 0,
         room: AnswerRoom | None = None,
     ) -> None:
-        """`room` is shared where there are several choices."""
+        """`room` is shared where there are several choices. Unless `is_parallel`, only the first
+        call is told."""
         self._id = answer_id
         self._created = created
         self._model = model
         self._emulated = emulated
         self._is_legacy = is_legacy
+        self._is_parallel = is_parallel
         self._index = index
         self._logprobs: list[Any] | None = [] if logprobs else None
         self._text: list[str] = []
@@ -309,6 +316,8 @@ class ChatAnswer:
     def _tool_call(self, piece: ToolCallDelta) -> None:
         call = self._calls.get(piece.index)
         if call is None:
+            if self._calls and not self._is_parallel:
+                return
             self._calls[piece.index] = call = {
                 "id": piece.call_id,
                 "name": piece.name,
@@ -340,6 +349,7 @@ def _chat_stream(asked: AskedChat, opening: Opening, index: int | None) -> ChatS
         include_usage=asked.include_usage,
         emulated=opening.head.emulated,
         is_legacy=asked.is_legacy,
+        is_parallel=asked.is_parallel,
         index=index,
     )
 
@@ -361,6 +371,7 @@ def _chat_answer(asked: AskedChat, opening: Opening, index: int, room: AnswerRoo
         logprobs=asked.job.logprobs,
         emulated=opening.head.emulated,
         is_legacy=asked.is_legacy,
+        is_parallel=asked.is_parallel,
         index=index,
         room=room,
     )
