@@ -56,6 +56,7 @@ SERVICE_TIERS = {
     "auto": "interactive",
     "default": "interactive",
     "priority": "interactive",
+    "fast": "interactive",
     "standard": "interactive",
     "scale": "interactive",
     "flex": "batch",

@@ -162,6 +162,7 @@ def test_a_bad_field_is_refused_by_name(fields, param, words):
     [
         ("interactive", "auto", "interactive"),
         ("interactive", None, "interactive"),
+        ("interactive", "fast", "interactive"),
         ("interactive", "flex", "batch"),
         ("interactive", "batch", "batch"),
         ("batch", "priority", "batch"),
