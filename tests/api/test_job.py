@@ -187,6 +187,11 @@ def test_what_names_or_bills_does_not_travel():
     assert read(**fields).extras is None
 
 
+def test_null_is_not_given_whatever_the_field():
+    """An engine that knows the field would say that it must be something else."""
+    assert read(chat_template_kwargs=None, grammar=None, min_tokens=3).extras == {"min_tokens": 3}
+
+
 def test_every_choice_has_its_own_id_and_seed():
     """Equal seeds would give equal answers, equal ids would mix them."""
     asked = ask(n=3, seed=2**63 - 2)
