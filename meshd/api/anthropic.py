@@ -111,7 +111,7 @@ def read_message(body: Mapping[str, Any], asker: Asker) -> AskedMessage:
     )
     return AskedMessage(
         job,
-        lines=f"request-id: {asker.request_id}\r\n{left_out([*box.left_out, *reader.left_out])}",
+        lines=left_out([*box.left_out, *reader.left_out]),
         prompt_tokens=prompt_tokens_of(job),
         shows_thoughts=bool(thinking.wanted),
         omits_thoughts=thinking.omitted,

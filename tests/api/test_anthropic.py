@@ -25,7 +25,7 @@ def test_the_least_body():
     assert (job.request_id, job.kind, job.model, job.person) == ("r1", "chat", "tiny", "ab")
     assert (job.messages, job.max_tokens) == (({"role": "user", "content": "Hi"},), 9)
     assert (job.stream, job.tools, job.tool_choice, job.extras) == (False, None, None, None)
-    assert asked.lines == "request-id: r1\r\n"
+    assert asked.lines == ""
 
 
 def test_every_option_finds_its_place():
