@@ -33,7 +33,7 @@ from meshd.api.job import TOKENS_MAX, read_model, read_sampling, read_stop, sess
 from meshd.api.replies import Reply, json_reply
 from meshd.api.responses import ESTIMATE
 from meshd.api.tools import TOOLS_MAX
-from meshd.api.turns import left_out
+from meshd.api.turns import BEGUN, left_out
 from meshd.core.routing.demand import prompt_tokens_of
 from protocol import limits
 from protocol.frozen import frozen
@@ -41,9 +41,6 @@ from protocol.jobs import Job
 
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 """Anthropic's words for effort, to those that local engines know."""
-
-BEGUN = {"continue_final_message": True, "add_generation_prompt": False}
-"""What engines are told where the answer has begun."""
 
 COUNTED = 1
 """`max_tokens` of a request that is only counted, where it is not given."""
