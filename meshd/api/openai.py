@@ -57,11 +57,16 @@ def error_event(failure: Failure) -> bytes:
     return sse.event(from_failure(failure).body())
 
 
-def finish_reason(finish: Finish, *, is_legacy: bool) -> str:
-    """Why it ended, in the words in which the tools were offered."""
-    if is_legacy and finish.reason == "tool_calls":
-        return "function_call"
-    return finish.reason
+def finish_reason(finish: Finish, *, has_called: bool, is_legacy: bool) -> str:
+    """Why it ended, in the words in which the tools were offered. Some servers say "stop" after a
+    call, and there are editors that make no call then."""
+    reason = "tool_calls" if has_called and finish.reason == "stop" else finish.reason
+    return "function_call" if is_legacy and reason == "tool_calls" else reason
+
+
+def call_id(answer_id: str, piece: ToolCallDelta) -> str:
+    """What a call is known by, also where its server gave it no name."""
+    return piece.call_id or f"call_{answer_id}_{piece.index}"
 
 
 class ChatStream(SseEncoder):
@@ -85,6 +90,7 @@ class ChatStream(SseEncoder):
             b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,%b"choices":['
             % (quote(answer_id), created, quote(model), _fingerprint(emulated))
         )
+        self._id = answer_id
         self._usage_head = identity + b'],"usage":'
         self._usage_wanted = include_usage
         self._end = b',"usage":null}\n\n' if include_usage else b"}\n\n"
@@ -157,7 +163,8 @@ class ChatStream(SseEncoder):
                 return self._tool_call(event)
             case Finish():
                 self.ended = True
-                reason = finish_reason(event, is_legacy=self._is_legacy)
+                called = bool(self._calls)
+                reason = finish_reason(event, has_called=called, is_legacy=self._is_legacy)
                 last = self._chunk(b"{}", reason=quote(reason))
                 return last + self.closing(event) if self._is_alone else last
             case Failure():
@@ -188,7 +195,7 @@ class ChatStream(SseEncoder):
             return b"" if piece.index else self._chunk(encode({"function_call": function}))
         call: dict[str, Any] = {"index": piece.index}
         if is_new:
-            call |= {"id": piece.call_id, "type": "function"}
+            call |= {"id": call_id(self._id, piece), "type": "function"}
         return self._chunk(encode({"tool_calls": [call | {"function": function}]}))
 
 
@@ -263,12 +270,14 @@ class ChatAnswer:
     def choice(self) -> dict[str, Any]:
         """The entry of `choices`, once it has finished."""
         assert self.finish is not None
-        logprobs = self._logprobs
+        logprobs, called = self._logprobs, bool(self._calls)
         return {
             "index": self._index,
             "message": self._message(),
             "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
-            "finish_reason": finish_reason(self.finish, is_legacy=self._is_legacy),
+            "finish_reason": finish_reason(
+                self.finish, has_called=called, is_legacy=self._is_legacy
+            ),
         }
 
     def printed(self, choices: list[dict[str, Any]], finish: Finish) -> bytes:
@@ -319,7 +328,7 @@ class ChatAnswer:
             if self._calls and not self._is_parallel:
                 return
             self._calls[piece.index] = call = {
-                "id": piece.call_id,
+                "id": call_id(self._id, piece),
                 "name": piece.name,
                 "arguments": [],
             }
