@@ -151,7 +151,7 @@ def test_a_begun_answer_is_gone_on_with():
     [
         ({"model": None}, "model", "'model' is missing"),
         ({"max_tokens": None}, "max_tokens", "in tokens"),
-        ({"max_tokens": 0}, "max_tokens", "1 to"),
+        ({"max_tokens": -1}, "max_tokens", "0 to"),
         ({"messages": None}, "messages", "oldest first"),
         ({"tools": [3]}, "tools[0]", "must be an object"),
         ({"tools": [{"input_schema": {}}]}, "tools[0].name", "needs a name"),
