@@ -16,6 +16,9 @@ them out are told so (`enable_thinking`, which llama.cpp's and vLLM's servers pa
 and only what is new comes back. `BEGUN` says so, in vLLM's words; llama.cpp's and Ollama's servers
 do it unasked.
 
+**Warming up.** `max_tokens` 0 asks for the prompt to be read and nothing to be said: the model says
+one token, the least there is, and it is not shown.
+
 **Counting tokens** without a tokenizer is an estimate, and a header says so.
 """
 
@@ -33,7 +36,7 @@ from meshd.api.job import TOKENS_MAX, read_model, read_sampling, read_stop, sess
 from meshd.api.replies import Reply, json_reply
 from meshd.api.responses import ESTIMATE
 from meshd.api.tools import TOOLS_MAX
-from meshd.api.turns import left_out
+from meshd.api.turns import BEGUN, left_out
 from meshd.core.routing.demand import prompt_tokens_of
 from protocol import limits
 from protocol.frozen import frozen
@@ -42,8 +45,8 @@ from protocol.jobs import Job
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 """Anthropic's words for effort, to those that local engines know."""
 
-BEGUN = {"continue_final_message": True, "add_generation_prompt": False}
-"""What engines are told where the answer has begun."""
+WARMING_TOKENS = 1
+"""What a model says at the least: its first word comes when the prompt has been read."""
 
 COUNTED = 1
 """`max_tokens` of a request that is only counted, where it is not given."""
@@ -59,6 +62,8 @@ class AskedMessage(Asked, frozen=True):
     """The thinking block is wanted, but not its text."""
     is_parallel: bool = True
     """More than one tool may be called."""
+    is_silent: bool = False
+    """Nothing of the answer is wanted but that its prompt was read."""
 
 
 @frozen
@@ -81,7 +86,7 @@ def read_message(body: Mapping[str, Any], asker: Asker) -> AskedMessage:
     fields = Fields(body)
     check_free_form(fields.rest)
     model = read_model(fields)
-    max_tokens = fields.integer("max_tokens", 1, TOKENS_MAX)
+    max_tokens = fields.integer("max_tokens", 0, TOKENS_MAX)
     if max_tokens is None:
         raise fields.absent("max_tokens", "Say how long the answer may become, in tokens.")
     reader = MessageReader()
@@ -97,7 +102,7 @@ def read_message(body: Mapping[str, Any], asker: Asker) -> AskedMessage:
         kind="chat",
         model=model,
         messages=reader.turns.messages("messages"),
-        max_tokens=max_tokens,
+        max_tokens=max_tokens or WARMING_TOKENS,
         tools=box.tools or None,
         tool_choice=box.choice,
         response_format=form,
@@ -111,11 +116,12 @@ def read_message(body: Mapping[str, Any], asker: Asker) -> AskedMessage:
     )
     return AskedMessage(
         job,
-        lines=f"request-id: {asker.request_id}\r\n{left_out([*box.left_out, *reader.left_out])}",
+        lines=left_out([*box.left_out, *reader.left_out]),
         prompt_tokens=prompt_tokens_of(job),
         shows_thoughts=bool(thinking.wanted),
         omits_thoughts=thinking.omitted,
         is_parallel=box.is_parallel,
+        is_silent=not max_tokens,
     )
 
 

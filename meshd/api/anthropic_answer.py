@@ -99,6 +99,7 @@ class MessageStream(SseEncoder):
         self._index = 0
         self._begun = False
         self._text_head = b""
+        self._is_silent = asked.is_silent
 
     def heartbeat(self) -> bytes:
         """This dialect has an event for it."""
@@ -124,7 +125,7 @@ class MessageStream(SseEncoder):
 
     def _text(self, text: str) -> list[bytes]:
         """The common case: all bytes but the text are made once per block."""
-        if not text:
+        if not text or self._is_silent:
             return []
         parts = self._turn_to(self._content.text(len(text)))
         parts += (self._text_head, quote(text), b"}}\n\n")

@@ -5,6 +5,8 @@ user says and what tools answered, which are different turns to a chat model; so
 can become several there. What each block becomes:
 
     text, search_result      text
+    tool_reference           the name of a tool that the client's own search found; such tools
+                             (`defer_loading`) are offered here from the beginning
     image                    a picture (base64; nothing is fetched, no file is kept)
     document                 its text; a PDF is refused, because no model here reads one
     tool_use                 a call of the assistant's turn
@@ -164,6 +166,9 @@ class MessageReader:
         body = self._parts(block.get("content"), f"{where}.content")
         return [*[text_part(line) for line in head], *body]
 
+    def _reference(self, block: Mapping[str, Any], where: str) -> list[Part]:
+        return [text_part(f"Found the tool {_text(block, 'tool_name', where)}")]
+
 
 def _blocks(content: Any, where: str) -> list[tuple[dict[str, Any], str]]:
     """A content's blocks, and how each would be named; a text is one block."""
@@ -221,5 +226,6 @@ _PARTS: dict[str, Callable[[MessageReader, Mapping[str, Any], str], list[Part]]]
     "image": MessageReader._image,
     "document": MessageReader._document,
     "search_result": MessageReader._search_result,
+    "tool_reference": MessageReader._reference,
 }
 """What a model here can be shown."""

@@ -77,6 +77,8 @@ class Content:
     def place(self, event: Event | Note) -> tuple[Block, str] | None:
         """The block that takes `event`, a new one where none is open for it, and what it adds;
         None where the event is not to be seen. Raises ApiError: too long, or out of its place."""
+        if self._asked.is_silent:
+            return None
         match event:
             case TextDelta():
                 return (self.text(len(event.text)), event.text) if event.text else None

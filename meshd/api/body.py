@@ -4,15 +4,23 @@ The bytes are bounded before they come here (16 MiB). Depth is bounded twice: th
 guard stops a bomb (at a thousand levels in Python 3.11, at ten thousand in later ones), and
 `check_free_form` then holds values to what can cross the relay (64 levels, 64-bit integers, lists
 of bounded length), so that nothing that is accepted here is refused by a peer.
+
+JavaScript counts a text in halves of characters and writes half an emoji, where it was cut, as an
+escape of its own. That is JSON and no Unicode: it becomes a question mark, as in answers, because
+an agent that has cut a text so would send it again with every request of that conversation.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from meshd.api.errors import ApiError
+from meshd.api.writing import cleaned
 from protocol import limits
 from protocol.errors import ProtocolError
 from protocol.freeform import check_json
@@ -21,6 +29,10 @@ _DEPTH = (
     f"The request body is nested deeper than {limits.NESTING_MAX_DEPTH} levels. "
     "Flatten it; tool schemas and messages need about 12."
 )
+
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Perhaps half of a pair; the standard library reads what has one."""
 
 
 def decode_object(body: bytes) -> dict[str, Any]:
@@ -53,6 +65,9 @@ def _decode(body: bytes) -> Any:
     except UnicodeDecodeError:
         raise _malformed(f"The request body is not UTF-8{_bad_byte(body)}.") from None
     except msgspec.DecodeError as error:
+        if _HALF.search(body):
+            with suppress(ValueError, RecursionError):
+                return cleaned(json.loads(body.decode()))
         words = str(error).removeprefix("JSON is malformed: ")
         if words == "Input data was truncated":
             words = f"it ends too early, after {len(body)} bytes"

@@ -33,6 +33,8 @@ class AskedChat(Asked, frozen=True):
     include_usage: bool = False
     is_legacy: bool = False
     """Functions instead of tools: `meshd.api.tools.Toolbox`."""
+    is_parallel: bool = True
+    """More than one tool may be called."""
 
 
 def read_chat(body: Mapping[str, Any], asker: Asker) -> AskedChat:
@@ -68,7 +70,8 @@ def read_chat(body: Mapping[str, Any], asker: Asker) -> AskedChat:
         extras=fields.rest or None,
     )
     others = further(job, common.choices) if common.choices > 1 else ()
-    return AskedChat(job, others, "", common.include_usage, toolbox.is_legacy)
+    is_parallel = fields.rest.get("parallel_tool_calls") is not False
+    return AskedChat(job, others, "", common.include_usage, toolbox.is_legacy, is_parallel)
 
 
 def read_response_format(fields: Fields) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from meshd.api import anthropic, responses
 from meshd.api import ollama_models as ollama_pages
 from meshd.api.anthropic import count_tokens
 from meshd.api.anthropic_answer import MESSAGES
@@ -36,7 +35,6 @@ DIALECTS: Mapping[Route, Dialect[Any]] = {
     Route.EMBEDDING: EMBEDDING,
     Route.RESPONSES: RESPONSES,
     Route.MESSAGES: MESSAGES,
-    Route.MESSAGES: MESSAGES,
     Route.OLLAMA_CHAT: OLLAMA_CHAT,
     Route.OLLAMA_GENERATE: OLLAMA_GENERATE,
     Route.OLLAMA_EMBED: OLLAMA_EMBED,
@@ -44,8 +42,6 @@ DIALECTS: Mapping[Route, Dialect[Any]] = {
 }
 
 PAGES: Mapping[Route, Page] = {
-    Route.RESPONSE: lambda found, body, asker, _models: responses.page(found.name, body, asker),
-    Route.COUNT_TOKENS: lambda _found, body, asker, _models: anthropic.count_tokens(body, asker),
     Route.RESPONSE: lambda found, body, asker, _models: response_page(found.name, body, asker),
     Route.COUNT_TOKENS: lambda _found, body, asker, _models: count_tokens(body, asker),
     Route.OLLAMA_TAGS: lambda _found, _body, _asker, models: ollama_pages.tags(models),

@@ -3,8 +3,8 @@
 `input` is a text, a list of texts, a list of token ids, or a list of such lists. The official SDKs
 ask for base64, which is the vector's bytes (little-endian 32-bit floats) as the engine gave them.
 
-Left out: `dimensions`. A vector that was not trained for it must not be cut, and no engine here
-knows whether its model was.
+`dimensions` is the model's own width, which programs name to be sure of it, or an error: a vector
+that was not trained for it must not be cut, and no engine here knows whether its model was.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from array import array
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from meshd.api.body import check_free_form
@@ -37,11 +37,15 @@ INPUTS_MAX = 2_048
 
 FORMATS = ("float", "base64")
 
+NUMBER_BYTES = 4
+"""Of a vector's 32-bit float."""
+
 
 class AskedVectors(Asked, frozen=True):
     """A request: what to compute, and how to print it."""
 
     is_base64: bool = False
+    dimensions: int | None = None
 
 
 def read_embedding(body: Mapping[str, Any], asker: Asker) -> AskedVectors:
@@ -52,10 +56,7 @@ def read_embedding(body: Mapping[str, Any], asker: Asker) -> AskedVectors:
     form = fields.text("encoding_format", limits.TEXT_MAX_CHARS) or "float"
     if form not in FORMATS:
         raise bad_value("encoding_format", "'encoding_format' must be float or base64.")
-    if fields.integer("dimensions", 1, TOKENS_MAX) is not None:
-        raise unsupported(
-            "dimensions", "'dimensions' is not served. Leave it out for the model's own width."
-        )
+    dimensions = fields.integer("dimensions", 1, TOKENS_MAX)
     user = fields.text("user", limits.JOB_MAX_BYTES)
     check_free_form(fields.rest)
     priority = read_priority(fields, asker.priority)
@@ -70,17 +71,32 @@ def read_embedding(body: Mapping[str, Any], asker: Asker) -> AskedVectors:
         person=asker.person,
         extras=fields.rest or None,
     )
-    return AskedVectors(job, is_base64=form == "base64")
+    return AskedVectors(job, is_base64=form == "base64", dimensions=dimensions)
+
+
+def check_width(vectors: Iterable[bytes], dimensions: int | None) -> None:
+    """Raises ApiError (400) unless every vector has the width that was asked for, if any was."""
+    for values in vectors:
+        width = len(values) // NUMBER_BYTES
+        if dimensions and width != dimensions:
+            raise unsupported(
+                "dimensions",
+                f"'dimensions' is {dimensions}, but this model's vectors have {width} numbers and "
+                f"are not cut here. Ask for {width}, or leave it out.",
+            )
 
 
 class EmbeddingAnswer:
     """Builds one whole answer."""
 
-    def __init__(self, model: str, count: int, *, is_base64: bool) -> None:
-        """`count` is how many vectors must come."""
+    def __init__(
+        self, model: str, count: int, *, is_base64: bool, dimensions: int | None = None
+    ) -> None:
+        """`count` is how many vectors must come, each of `dimensions` numbers if that is given."""
         self._model = model
         self._count = count
         self._is_base64 = is_base64
+        self._dimensions = dimensions
         self._vectors: dict[int, bytes] = {}
         self._finish: Finish | None = None
 
@@ -101,6 +117,7 @@ class EmbeddingAnswer:
         """The answer as JSON. Raises ApiError when it never finished or lacks a vector."""
         if self._finish is None or len(self._vectors) != self._count:
             raise from_failure(INCOMPLETE)
+        check_width(self._vectors.values(), self._dimensions)
         tokens = self._finish.prompt_tokens
         answer = {
             "object": "list",
@@ -116,7 +133,7 @@ class EmbeddingAnswer:
     def _printed(self, values: bytes) -> str | list[float]:
         if self._is_base64:
             return b64encode(values).decode()
-        numbers = array("f", values[: len(values) // 4 * 4])
+        numbers = array("f", values[: len(values) // NUMBER_BYTES * NUMBER_BYTES])
         if sys.byteorder == "big":  # pragma: no cover - no such machine is left
             numbers.byteswap()
         return numbers.tolist()
@@ -151,7 +168,9 @@ def _is_ids(value: Any) -> bool:
 
 def _whole(asked: AskedVectors, opening: Opening) -> AnswerBuilder:
     count = len(asked.job.inputs)
-    return EmbeddingAnswer(opening.head.model, count, is_base64=asked.is_base64)
+    return EmbeddingAnswer(
+        opening.head.model, count, is_base64=asked.is_base64, dimensions=asked.dimensions
+    )
 
 
 def _no_stream(_asked: AskedVectors, _opening: Opening) -> EventEncoder:

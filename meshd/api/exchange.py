@@ -88,8 +88,8 @@ class Exchange:
         self._modern = modern
         self.keep = keep and modern
         """Whether the connection is of further use once the answer is written."""
-        self.lines = f"x-request-id: {request_id}\r\n"
-        """Header lines of every answer to this request."""
+        self.lines = f"x-request-id: {request_id}\r\nrequest-id: {request_id}\r\n"
+        """Header lines of every answer to this request. Anthropic's SDKs know no `x-` before it."""
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._expected: tuple[Dialect[Any], Asked] | None = None

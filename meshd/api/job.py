@@ -56,6 +56,7 @@ SERVICE_TIERS = {
     "auto": "interactive",
     "default": "interactive",
     "priority": "interactive",
+    "fast": "interactive",
     "standard": "interactive",
     "scale": "interactive",
     "flex": "batch",
@@ -122,11 +123,13 @@ _RARE = frozenset({"n", "service_tier", "prompt_cache_key", "user"})
 
 
 def drop_own_fields(fields: Fields) -> None:
-    """Take out what does not travel."""
+    """Take out what does not travel, nulls among it: they mean "not given", and engines that know a
+    field want it to be what it is."""
     if not fields.rest:
         return
-    for name in OWN_FIELDS.intersection(fields.rest):
-        del fields.rest[name]
+    for name, value in tuple(fields.rest.items()):
+        if value is None or name in OWN_FIELDS:
+            del fields.rest[name]
 
 
 def read_model(fields: Fields) -> str:

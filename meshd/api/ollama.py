@@ -5,6 +5,9 @@ to a line, with no word for "still here"; sampling stands in `options`; and a re
 asks for the model to be loaded. That last one runs the smallest job there is, one token that nobody
 sees, so that the router picks the machine and its engine loads the model as it would for a person.
 
+Where the last message is the assistant's own text, the model goes on from it and only what is new
+comes back, as at Ollama: chat programs have a button for it.
+
 Refused rather than left out: a `template` of the client's own and `suffix` (the chat template
 belongs to the model's node), `context` (token ids of an earlier answer mean nothing on another
 machine; none is ever given out), and unloading (`keep_alive` 0 without words): who asks a mesh must
@@ -36,6 +39,7 @@ from meshd.api.ollama_options import (
 )
 from meshd.api.ollama_turns import read_turns, user_turn
 from meshd.api.tools import read_tools
+from meshd.api.turns import BEGUN, is_begun
 from protocol import limits
 from protocol.jobs import Job
 
@@ -120,6 +124,8 @@ def _asked(
         fields.flag(name)
     parallel = fields.take(PARALLEL)
     extras = {**options.extras, **think, **({PARALLEL: parallel} if parallel is not None else {})}
+    if is_begun(words.get("messages", ())):
+        extras |= BEGUN
     job = Job(
         **({"kind": "chat"} | words),
         request_id=asker.request_id,

@@ -2,7 +2,8 @@
 
 Vectors of `/api/embed` have length 1, as Ollama makes them; those of the older route are as the
 model gave them. A text that is too long is an error: `truncate`, which is true by default at
-Ollama, would make a vector of something else than was sent. Without a text the model is loaded.
+Ollama, would make a vector of something else than was sent. `dimensions` other than the model's own
+are one too (`meshd.api.embeddings`). Without a text the model is loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 from meshd.api.body import check_free_form
 from meshd.api.dialect import Asked, Asker, Dialect, EventEncoder, Opening
-from meshd.api.errors import bad_type, bad_value, from_failure, unsupported
+from meshd.api.embeddings import check_width
+from meshd.api.errors import bad_type, bad_value, from_failure
 from meshd.api.fields import Fields, json_type
 from meshd.api.job import TOKENS_MAX, session_key
 from meshd.api.ollama import read_model, refuse
@@ -38,6 +40,7 @@ class AskedVectors(Asked, frozen=True):
 
     is_older: bool = False
     count: int = 0
+    dimensions: int | None = None
 
 
 def read_embed(body: Mapping[str, Any], asker: Asker) -> AskedVectors:
@@ -47,11 +50,8 @@ def read_embed(body: Mapping[str, Any], asker: Asker) -> AskedVectors:
     model = read_model(fields)
     texts = _texts(fields.take("input"))
     fields.flag("truncate")
-    if fields.integer("dimensions", 0, TOKENS_MAX):
-        raise unsupported(
-            "dimensions", "'dimensions' is not served. Leave it out for the model's own width."
-        )
-    return _asked(fields, asker, model, texts, is_older=False)
+    dimensions = fields.integer("dimensions", 0, TOKENS_MAX)
+    return _asked(fields, asker, model, texts, is_older=False, dimensions=dimensions)
 
 
 def read_embeddings(body: Mapping[str, Any], asker: Asker) -> AskedVectors:
@@ -90,6 +90,7 @@ class VectorsAnswer:
         finish = self._finish
         if finish is None or len(self._vectors) != len(self._asked.job.inputs):
             raise from_failure(INCOMPLETE)
+        check_width(self._vectors.values(), self._asked.dimensions)
         vectors = [
             _numbers(values) for _, values in sorted(self._vectors.items())[: self._asked.count]
         ]
@@ -108,7 +109,13 @@ class VectorsAnswer:
 
 
 def _asked(
-    fields: Fields, asker: Asker, model: str, texts: tuple[str, ...], *, is_older: bool
+    fields: Fields,
+    asker: Asker,
+    model: str,
+    texts: tuple[str, ...],
+    *,
+    is_older: bool,
+    dimensions: int | None = None,
 ) -> AskedVectors:
     options = read_options(fields)
     keep_alive = read_keep_alive(fields.take("keep_alive"))
@@ -122,7 +129,8 @@ def _asked(
         priority=asker.priority,
     )
     lines = unused_lines(keep_alive, options, fields.rest)
-    return AskedVectors(job, lines=lines, is_older=is_older, count=len(texts))
+    wanted = dimensions if texts else None
+    return AskedVectors(job, lines=lines, is_older=is_older, count=len(texts), dimensions=wanted)
 
 
 def _texts(value: Any) -> tuple[str, ...]:

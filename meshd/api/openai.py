@@ -57,11 +57,16 @@ def error_event(failure: Failure) -> bytes:
     return sse.event(from_failure(failure).body())
 
 
-def finish_reason(finish: Finish, *, is_legacy: bool) -> str:
-    """Why it ended, in the words in which the tools were offered."""
-    if is_legacy and finish.reason == "tool_calls":
-        return "function_call"
-    return finish.reason
+def finish_reason(finish: Finish, *, has_called: bool, is_legacy: bool) -> str:
+    """Why it ended, in the words in which the tools were offered. Some servers say "stop" after a
+    call, and there are editors that make no call then."""
+    reason = "tool_calls" if has_called and finish.reason == "stop" else finish.reason
+    return "function_call" if is_legacy and reason == "tool_calls" else reason
+
+
+def call_id(answer_id: str, piece: ToolCallDelta) -> str:
+    """What a call is known by, also where its server gave it no name."""
+    return piece.call_id or f"call_{answer_id}_{piece.index}"
 
 
 class ChatStream(SseEncoder):
@@ -76,14 +81,16 @@ class ChatStream(SseEncoder):
         include_usage: bool = False,
         emulated: bool = False,
         is_legacy: bool = False,
+        is_parallel: bool = True,
         index: int | None = None,
     ) -> None:
         """`index` is the choice's number where there are several: then the last word is not said
-        here."""
+        here. Unless `is_parallel`, only the first call is told."""
         identity = (
             b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,%b"choices":['
             % (quote(answer_id), created, quote(model), _fingerprint(emulated))
         )
+        self._id = answer_id
         self._usage_head = identity + b'],"usage":'
         self._usage_wanted = include_usage
         self._end = b',"usage":null}\n\n' if include_usage else b"}\n\n"
@@ -91,6 +98,7 @@ class ChatStream(SseEncoder):
         self._text_head = self._delta_head + b'{"content":'
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]' + self._end
         self._is_legacy = is_legacy
+        self._is_parallel = is_parallel
         self._is_alone = index is None
         self._begun = False
         self._calls: set[int] = set()
@@ -155,7 +163,8 @@ class ChatStream(SseEncoder):
                 return self._tool_call(event)
             case Finish():
                 self.ended = True
-                reason = finish_reason(event, is_legacy=self._is_legacy)
+                called = bool(self._calls)
+                reason = finish_reason(event, has_called=called, is_legacy=self._is_legacy)
                 last = self._chunk(b"{}", reason=quote(reason))
                 return last + self.closing(event) if self._is_alone else last
             case Failure():
@@ -177,6 +186,8 @@ class ChatStream(SseEncoder):
         """Id, type and name go into the first piece of a call only: SDKs concatenate them."""
         function = {"arguments": piece.arguments}
         is_new = piece.index not in self._calls
+        if is_new and self._calls and not self._is_parallel:
+            return b""
         self._calls.add(piece.index)
         if is_new:
             function = {"name": piece.name, "arguments": piece.arguments}
@@ -184,7 +195,7 @@ class ChatStream(SseEncoder):
             return b"" if piece.index else self._chunk(encode({"function_call": function}))
         call: dict[str, Any] = {"index": piece.index}
         if is_new:
-            call |= {"id": piece.call_id, "type": "function"}
+            call |= {"id": call_id(self._id, piece), "type": "function"}
         return self._chunk(encode({"tool_calls": [call | {"function": function}]}))
 
 
@@ -200,15 +211,18 @@ class ChatAnswer:
         logprobs: bool = False,
         emulated: bool = False,
         is_legacy: bool = False,
+        is_parallel: bool = True,
         index: int = 0,
         room: AnswerRoom | None = None,
     ) -> None:
-        """`room` is shared where there are several choices."""
+        """`room` is shared where there are several choices. Unless `is_parallel`, only the first
+        call is told."""
         self._id = answer_id
         self._created = created
         self._model = model
         self._emulated = emulated
         self._is_legacy = is_legacy
+        self._is_parallel = is_parallel
         self._index = index
         self._logprobs: list[Any] | None = [] if logprobs else None
         self._text: list[str] = []
@@ -256,12 +270,14 @@ class ChatAnswer:
     def choice(self) -> dict[str, Any]:
         """The entry of `choices`, once it has finished."""
         assert self.finish is not None
-        logprobs = self._logprobs
+        logprobs, called = self._logprobs, bool(self._calls)
         return {
             "index": self._index,
             "message": self._message(),
             "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
-            "finish_reason": finish_reason(self.finish, is_legacy=self._is_legacy),
+            "finish_reason": finish_reason(
+                self.finish, has_called=called, is_legacy=self._is_legacy
+            ),
         }
 
     def printed(self, choices: list[dict[str, Any]], finish: Finish) -> bytes:
@@ -309,8 +325,10 @@ class ChatAnswer:
     def _tool_call(self, piece: ToolCallDelta) -> None:
         call = self._calls.get(piece.index)
         if call is None:
+            if self._calls and not self._is_parallel:
+                return
             self._calls[piece.index] = call = {
-                "id": piece.call_id,
+                "id": call_id(self._id, piece),
                 "name": piece.name,
                 "arguments": [],
             }
@@ -340,6 +358,7 @@ def _chat_stream(asked: AskedChat, opening: Opening, index: int | None) -> ChatS
         include_usage=asked.include_usage,
         emulated=opening.head.emulated,
         is_legacy=asked.is_legacy,
+        is_parallel=asked.is_parallel,
         index=index,
     )
 
@@ -361,6 +380,7 @@ def _chat_answer(asked: AskedChat, opening: Opening, index: int, room: AnswerRoo
         logprobs=asked.job.logprobs,
         emulated=opening.head.emulated,
         is_legacy=asked.is_legacy,
+        is_parallel=asked.is_parallel,
         index=index,
         room=room,
     )

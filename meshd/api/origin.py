@@ -76,6 +76,7 @@ _ALLOW_HEADERS = (
 
 _EXPOSE_HEADERS = (
     "x-request-id",
+    "request-id",
     "x-mesh-node",
     "x-mesh-model",
     "x-mesh-attempts",

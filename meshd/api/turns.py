@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from meshd.api.body import check_free_form
@@ -38,6 +38,15 @@ LEFT_OUT_MAX = 16
 
 TEXT_FILES = ("text/", "application/json", "application/xml", "application/yaml")
 """Media types, or their beginnings, whose files are text a model can read."""
+
+BEGUN = {"continue_final_message": True, "add_generation_prompt": False}
+"""What engines are told where the answer has begun, in vLLM's words."""
+
+
+def is_begun(turns: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the assistant has begun to speak last, and called nothing."""
+    last = turns[-1] if turns else {}
+    return last.get("role") == "assistant" and bool(last["content"]) and "tool_calls" not in last
 
 
 def text_part(text: str) -> Part:
@@ -121,11 +130,8 @@ class Turns:
 
     @property
     def is_begun(self) -> bool:
-        """Whether the assistant has begun to speak last, and called nothing."""
-        last = self._turns[-1] if self._turns else {}
-        return (
-            last.get("role") == "assistant" and bool(last["content"]) and "tool_calls" not in last
-        )
+        """Whether the conversation so far ends so: `is_begun`."""
+        return is_begun(self._turns)
 
     def messages(self, param: str) -> tuple[dict[str, Any], ...]:
         """The conversation as chat messages. Raises ApiError: nothing said, or too much."""

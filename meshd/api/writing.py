@@ -66,14 +66,15 @@ def encode(answer: dict[str, Any]) -> bytes:
     try:
         return _ENCODE(answer)
     except UnicodeEncodeError:
-        return _ENCODE(_cleaned(answer))
+        return _ENCODE(cleaned(answer))
 
 
-def _cleaned(value: Any) -> Any:
+def cleaned(value: Any) -> Any:
+    """A JSON value whose lone surrogates have become question marks."""
     if type(value) is str:
         return value.encode(errors="replace").decode()
     if type(value) is list:
-        return [_cleaned(item) for item in value]
+        return [cleaned(item) for item in value]
     if type(value) is dict:
-        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
+        return {cleaned(key): cleaned(item) for key, item in value.items()}
     return value

@@ -22,6 +22,11 @@ and the template says how this model was trained to be offered tools. A template
 Arguments of earlier calls come as JSON text and are given to the program as objects, because
 templates print them with `tojson`.
 
+Some programs take a system message in front only, or one turn of each side in turn, and agents send
+reminders of the system in the middle. What such a program refuses is put to it once more, with the
+reminder said by the user, where it stood: moved to the front it would change the beginning of the
+prompt, and with it all that is in the cache.
+
 Message content may be a text, a list of parts, or nothing. Text parts are joined; any other part
 (a picture, a sound) is refused, because this engine runs text models.
 """
@@ -112,23 +117,29 @@ class ChatTemplate:
         tools: Sequence[Any] | None,
         settings: Mapping[str, Any],
     ) -> str:
-        from jinja2 import TemplateError
-
+        """The prompt that a program makes. Raises ChatError."""
+        named = {
+            **settings,
+            **self._tokens,
+            "tools": list(tools) if tools else None,
+            "add_generation_prompt": True,
+        }
         try:
-            text: str = program_of(template).render(
-                {
-                    **settings,
-                    **self._tokens,
-                    "messages": turns,
-                    "tools": list(tools) if tools else None,
-                    "add_generation_prompt": True,
-                }
-            )
-        except (TemplateError, *FAULTS) as error:
-            raise ChatError(
-                f"the model's chat template refuses this conversation: {error}"
-            ) from None
-        return text
+            return _run(template, {**named, "messages": turns})
+        except ChatError:
+            with contextlib.suppress(ChatError):
+                return _run(template, {**named, "messages": _in_turn(turns)})
+            raise
+
+
+def _run(template: str, names: Mapping[str, Any]) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text: str = program_of(template).render(names)
+    except (TemplateError, *FAULTS) as error:
+        raise ChatError(f"the model's chat template refuses this conversation: {error}") from None
+    return text
 
 
 @lru_cache(maxsize=1)
@@ -220,6 +231,21 @@ def _turn(index: int, message: Any) -> dict[str, Any]:
         if isinstance(message.get(name), str):
             turn[name] = message[name]
     return turn
+
+
+def _in_turn(turns: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The same with one system turn, in front; later ones are the user's, who says all that stands
+    together in one turn."""
+    said: list[Mapping[str, Any]] = []
+    for turn in turns:
+        role, before = turn["role"], said[-1]["role"] if said else "system"
+        if role == "system" and before != "system":
+            role = "user"
+        if said and role == before and role in ("system", "user"):
+            said[-1] = {**said[-1], "content": f"{said[-1]['content']}\n{turn['content']}"}
+        else:
+            said.append({**turn, "role": role})
+    return said
 
 
 def _call(where: str, call: Any) -> dict[str, Any]:

@@ -82,6 +82,16 @@ def use(call_id, name, arguments):
     }
 
 
+def test_a_prompt_that_is_only_to_be_read_is_answered_with_nothing():
+    """As programs warm up the cache: the model says one token, and nobody sees it."""
+    said = [ReasoningDelta("?"), TextDelta("x"), Finish("length", 5, 1)]
+    assert asked(max_tokens=0).job.max_tokens == 1
+    answer = whole(said, max_tokens=0, **THINK)
+    assert (answer["content"], answer["stop_reason"]) == ([text("")], "max_tokens")
+    events = official(stream(said, max_tokens=0, **THINK))
+    assert "content_block_delta" not in types(events)
+
+
 def usage(prompt, answer, cached=0):
     return {
         "input_tokens": prompt,

@@ -62,6 +62,14 @@ def test_a_tool_loop():
     )
 
 
+def test_what_a_search_for_tools_found_is_named():
+    """Agents with many tools search them first, and their history keeps what was found."""
+    use = {"type": "tool_use", "id": "toolu_1", "name": "ToolSearch", "input": {"query": "mail"}}
+    found = [{"type": "tool_reference", "tool_name": name} for name in ("mail_send", "mail_read")]
+    *_, answer = turns(user(text("a")), assistant(use), user(result("toolu_1", found)))
+    assert answer["content"] == "Found the tool mail_send\nFound the tool mail_read"
+
+
 def test_the_system_prompt_as_text_and_as_blocks():
     """One system turn at the beginning."""
     assert turns(user(text("a")), system="s")[0] == {"role": "system", "content": "s"}

@@ -24,7 +24,7 @@ def test_an_object_is_decoded():
         (b'{"a": 1} x', "trailing characters"),
         (b'{"a": 1e999}', "Number out of range"),
         (b'{"a": "\xff"}', "not UTF-8 (byte 7)"),
-        (b'{"a": "\\ud800 alone"}', "surrogate"),
+        (b'{"a": "\\ud800 alone",}', "surrogate"),
         (b'{"a":' * 1_000_000, "deeper than 64 levels"),
         (b"[" * 16_000_000, "deeper than 64 levels"),
     ],
@@ -36,6 +36,15 @@ def test_what_is_not_a_json_object_is_refused_with_the_place(body, words):
     assert caught.value.status == 400
     assert caught.value.code == "invalid_json"
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize("half", [b"\\ud83d", b"\\uD83D", b"\\ude42"])
+@pytest.mark.parametrize("after", [b"", b" and some more", b"\\n"])
+def test_half_of_a_pair_is_one_character_less(half, after):
+    """JavaScript writes a text so that was cut within an emoji; the rest of it is as it was."""
+    body = b'{"a": ["\\\\ud83d \\ud83d\\ude42 %b%b"], "n": 1}' % (half, after)
+    text = "\\ud83d \U0001f642 ?" + after.decode().replace("\\n", "\n")
+    assert decode_object(body) == {"a": [text], "n": 1}
 
 
 def nested(levels):

@@ -29,6 +29,13 @@ def test_tools_and_formats_are_passed_on():
     assert (job.logprobs, job.top_logprobs) == (True, 3)
 
 
+def test_a_second_call_can_be_forbidden():
+    """It is the answer's business too, because not every engine keeps to it."""
+    assert not ask(tools=[TOOL], parallel_tool_calls=False).is_parallel
+    assert ask(tools=[TOOL], parallel_tool_calls=True).is_parallel
+    assert ask(tools=[TOOL]).is_parallel
+
+
 @pytest.mark.parametrize("kind", ["json_object", "json_schema"])
 def test_a_schema_beside_its_type_is_meant_as_one(kind):
     """As llama-server's clients write it; to ignore it would be to answer in any form."""

@@ -50,7 +50,7 @@ def test_inputs_come_in_four_forms(given, inputs):
         ({"input": [1] * (limits.TOKEN_IDS_MAX + 1)}, "input[0]"),
         ({"input": "a", "model": ""}, "model"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format"),
-        ({"input": "a", "dimensions": 64}, "dimensions"),
+        ({"input": "a", "dimensions": 0}, "dimensions"),
     ],
 )
 def test_what_is_wrong_is_named(body, param):
@@ -60,9 +60,9 @@ def test_what_is_wrong_is_named(body, param):
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
-def answer(*batches, count=1, is_base64=False):
+def answer(*batches, count=1, is_base64=False, dimensions=None):
     """The JSON answer made of these batches."""
-    whole = EmbeddingAnswer("tiny", count, is_base64=is_base64)
+    whole = EmbeddingAnswer("tiny", count, is_base64=is_base64, dimensions=dimensions)
     for batch in batches:
         whole.add(batch)
     return json.loads(whole.body())
@@ -83,6 +83,19 @@ def test_vectors_are_base64_where_that_was_asked_for():
     assert read(input="a", encoding_format="base64").is_base64
     told = answer([Vector(0, HALVES)], [DONE], is_base64=True)
     assert told["data"][0]["embedding"] == b64encode(HALVES).decode()
+
+
+def test_the_model_s_own_width_may_be_asked_for():
+    """Programs that keep vectors in a table of one width name it in every request."""
+    assert read(input="a", dimensions=2).dimensions == 2
+    assert answer([Vector(0, HALVES), DONE], dimensions=2)["data"][0]["embedding"] == [0.5, -0.5]
+
+
+def test_another_width_is_refused_with_the_right_one():
+    """A vector that is cut fits nothing that was stored before."""
+    with pytest.raises(ApiError, match="have 2 numbers") as caught:
+        answer([Vector(0, HALVES), DONE], dimensions=1)
+    assert (caught.value.status, caught.value.param) == (400, "dimensions")
 
 
 @pytest.mark.parametrize("batch", [[Vector(0, HALVES)], [DONE]])

@@ -162,6 +162,7 @@ def test_a_bad_field_is_refused_by_name(fields, param, words):
     [
         ("interactive", "auto", "interactive"),
         ("interactive", None, "interactive"),
+        ("interactive", "fast", "interactive"),
         ("interactive", "flex", "batch"),
         ("interactive", "batch", "batch"),
         ("batch", "priority", "batch"),
@@ -184,6 +185,11 @@ def test_what_names_or_bills_does_not_travel():
         "prompt_cache_retention": "24h",
     }
     assert read(**fields).extras is None
+
+
+def test_null_is_not_given_whatever_the_field():
+    """An engine that knows the field would say that it must be something else."""
+    assert read(chat_template_kwargs=None, grammar=None, min_tokens=3).extras == {"min_tokens": 3}
 
 
 def test_every_choice_has_its_own_id_and_seed():

@@ -61,6 +61,19 @@ def test_a_stream_unless_said_otherwise(given, stream):
     assert generate(**given).job.stream is stream
 
 
+def test_a_begun_answer_is_gone_on_with():
+    """As Ollama does it; a call of a tool is no beginning, and a question is none."""
+    begun = {"role": "assistant", "content": "1, 2,"}
+    call = {"function": {"name": "f", "arguments": {}}}
+    assert chat(messages=[*USER, begun]).job.extras == {
+        "continue_final_message": True,
+        "add_generation_prompt": False,
+    }
+    assert chat(messages=[*USER, begun | {"tool_calls": [call]}]).job.extras is None
+    assert chat(messages=[*USER, begun, *USER]).job.extras is None
+    assert generate().job.extras is None
+
+
 def test_a_prompt_is_a_conversation_of_one_turn():
     """The model's own chat template is used, as in Ollama."""
     job = generate(system="Be brief.", tools=[]).job

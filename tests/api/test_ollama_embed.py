@@ -86,7 +86,7 @@ def test_a_model_that_was_only_loaded_gives_no_vector():
         ({"input": [5]}, "input[0]"),
         ({"input": [""]}, "input[0]"),
         ({"input": ["a"] * 2049}, "input"),
-        ({"input": "a", "dimensions": 5}, "dimensions"),
+        ({"input": "a", "dimensions": -1}, "dimensions"),
         ({"input": "a", "truncate": 1}, "truncate"),
         ({"input": "a", "model": None}, "model"),
     ],
@@ -96,6 +96,15 @@ def test_what_cannot_be_meant_is_refused(body, param):
     with pytest.raises(ApiError) as caught:
         embed(**body)
     assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def test_vectors_are_as_wide_as_was_asked_or_there_are_none():
+    """Cut, they would be something else than the model made."""
+    assert whole(embed(input="a", dimensions=2), vector(0, 0, 1))["embeddings"] == [[0.0, 1.0]]
+    assert whole(embed(input="", dimensions=5), vector(0, 0, 1))["embeddings"] == []
+    with pytest.raises(ApiError, match="Ask for 2") as caught:
+        whole(embed(input="a", dimensions=1), vector(0, 0, 1))
+    assert (caught.value.status, caught.value.param) == (400, "dimensions")
 
 
 @pytest.mark.parametrize("events", [[], [Failure("timeout", "slow", elsewhere=False)]])

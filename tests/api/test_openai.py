@@ -258,6 +258,29 @@ def legacy_stream(*batches):
     return events(b"".join([encoder.encode(batch) for batch in batches]))
 
 
+def test_where_one_call_is_wanted_one_is_told():
+    """Engines do not all know `parallel_tool_calls`, and whoever forbids two reads the first."""
+    encoder = ChatStream(*IDENTITY, is_parallel=False)
+    told = events(encoder.encode([*CALLS, Finish("tool_calls", 5, 2)]))
+    pieces = [event["choices"][0]["delta"].get("tool_calls") for event in told[1:-2]]
+    assert [piece[0]["function"]["arguments"] for piece in pieces] == ['{"a":', "1}"]
+    answer = ChatAnswer(*IDENTITY, is_parallel=False)
+    answer.add([*CALLS, Finish("tool_calls", 5, 2)])
+    assert [call["id"] for call in answer.choice()["message"]["tool_calls"]] == ["c1"]
+
+
+def test_a_call_ends_in_a_call_and_has_a_name_of_its_own():
+    """Also where its server said "stop" and gave no id: clients go by both."""
+    nameless = [ToolCallDelta(0, "", "f", "{}"), ToolCallDelta(1, "", "g", "{}"), DONE]
+    *told, last, _ = stream(nameless)
+    calls = [event["choices"][0]["delta"]["tool_calls"][0] for event in told[1:]]
+    answer = whole(nameless)["choices"][0]
+    ids = ["call_chatcmpl-1_0", "call_chatcmpl-1_1"]
+    assert [call["id"] for call in calls] == ids
+    assert [call["id"] for call in answer["message"]["tool_calls"]] == ids
+    assert last["choices"][0]["finish_reason"] == answer["finish_reason"] == "tool_calls"
+
+
 def test_a_call_in_the_words_of_2023_streamed():
     """One call at most: that is all those words can say."""
     _, *pieces, finish, _ = legacy_stream([*CALLS, Finish("tool_calls", 5, 2)])

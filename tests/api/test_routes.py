@@ -22,6 +22,7 @@ async def test_a_chat_comes_with_its_headers(server):
         "content-type": "application/json",
         "content-length": str(len(body)),
         "x-request-id": "mine-1",
+        "request-id": "mine-1",
         "x-mesh-node": "attic",
         "x-mesh-model": "tiny",
         "x-mesh-attempts": "1",
@@ -197,6 +198,14 @@ async def test_a_refusal_is_a_status_with_a_date_to_come_back(gateway, server):
         client.send(post(), chat(stream=True))
         status, headers, _ = await client.reply()
     assert (status, headers["retry-after"], headers["x-mesh-node"]) == (503, "3", "attic")
+
+
+async def test_a_refusal_says_which_request_it_was(server):
+    """In the header too, by the name under which Anthropic's SDKs look for it."""
+    async with line(server) as client:
+        client.send("POST /v1/messages", b"{}")
+        _, headers, body = await client.reply()
+    assert headers["request-id"] == json.loads(body)["request_id"]
 
 
 async def test_a_strange_host_is_refused(server):

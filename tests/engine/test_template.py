@@ -107,6 +107,20 @@ def test_a_template_that_refuses_or_misbehaves_is_an_error_of_the_request(templa
         jinja(template).render([USER])
 
 
+def test_what_the_system_says_later_is_said_by_the_user_where_it_must_be():
+    """Agents remind a model in the middle, and some templates take a system in front only."""
+    strict = (
+        "{% for turn in messages %}{% if turn.role == 'system' and not loop.first %}"
+        "{{ raise_exception('in front only') }}{% endif %}"
+        "[{{ turn.role }}]{{ turn.content }}{% endfor %}"
+    )
+    said = [("system", "a"), ("system", "b"), ("user", "c"), ("system", "d"), ("assistant", "e")]
+    turns = [{"role": role, "content": text} for role, text in [*said, ("system", "f")]]
+    assert jinja(strict).render(turns) == "[system]a\nb[user]c\nd[assistant]e[user]f"
+    lenient = "{% for turn in messages %}[{{ turn.role }}]{% endfor %}"
+    assert jinja(lenient).render(turns).count("[system]") == 4
+
+
 TOOLS = [{"type": "function", "function": {"name": "clock"}}]
 TOOLED = (
     "{% if tools %}{{ tools | tojson }} {% endif %}{% for message in messages %}"
