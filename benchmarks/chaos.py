@@ -50,7 +50,7 @@ SETTLE_S = 4.0
 WHOLE_LIMIT_S = 40.0
 
 CALL_BROKEN = "broke off inside a tool call"
-"""A stream that nobody can go on with, by design; the client is told."""
+"""A stream that nobody could go on with: the call did not come out the same again."""
 
 
 class Weather:

@@ -15,9 +15,11 @@ which goes on thinking, or speaks as one that has thought. Any other node marks 
 way that is not known here. It gets what was said, and says the rest without having thought; where
 nothing was said yet, it begins anew, and the client reads a second thought.
 
-What cannot be gone on with: a tool call of which a fragment is out (its arguments are one JSON text
-in the making, and their rest is not ours to guess), vectors and foreign bodies; and an answer that
-grew beyond SAID_MAX_BYTES, because what is kept here is kept for every stream.
+A tool call of which a fragment is out is made once more, by a node that has the same file, from
+what stands before it; `repeat` holds back what the client has of it already.
+
+What cannot be gone on with: text behind a call, vectors and foreign bodies; and an answer that grew
+beyond SAID_MAX_BYTES, because what is kept here is kept for every stream.
 
 The hot path only appends batches; every FOLD_BATCHES of them are folded into text and ids.
 """
@@ -25,11 +27,21 @@ The hot path only appends batches; every FOLD_BATCHES of them are folded into te
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import replace
 
 from meshd.core.ports import Batch, Note
+from meshd.gateway.repeat import Call
 from protocol import limits
-from protocol.jobs import Finish, Job, Queued, ReasoningDelta, TextDelta, ToolCallDelta
+from protocol.jobs import (
+    Event,
+    Finish,
+    Job,
+    Queued,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 
 SEAMS_MAX = 2
 """Times one stream may be carried on: two machines of a household may go in one evening; a third
@@ -43,9 +55,7 @@ SAID_MAX_BYTES = limits.JOB_MAX_BYTES // 4
 
 BYTES_PER_ID = 4
 
-OBSTACLES: dict[type[object], str] = {
-    ToolCallDelta: "it broke off inside a tool call",
-}
+IN_CALL = "it broke off inside a tool call"
 OBSTACLE = "it is not text"
 TOO_LONG = "it has grown too long to be handed on"
 
@@ -54,8 +64,8 @@ class Said:
     """What one client has been given of one answer."""
 
     __slots__ = (
-        "_before", "_carried", "_exact", "_given_up", "_ids", "_obstacle", "_size", "_text",
-        "_thought", "_thoughts", "batches", "tokens",
+        "_before", "_behind", "_calls", "_carried", "_exact", "_given_up", "_ids", "_obstacle",
+        "_size", "_text", "_thought", "_thoughts", "batches", "tokens",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -70,6 +80,10 @@ class Said:
         self._obstacle = ""
         self._size = 0
         self._thought: list[str] = []
+        self._calls: dict[int, tuple[list[str], list[str]]] = {}
+        """Pieces of the name and of the arguments of each."""
+        self._behind = 0
+        """Of the texts at hand, the first behind a call."""
         self._thoughts = 0
         """Those of the tokens that are thoughts."""
         self._carried = 0
@@ -98,8 +112,8 @@ class Said:
                         loose += 1
                 elif type(event) is ReasoningDelta:
                     thoughts.append(event.text)
-                elif type(event) not in SILENT:
-                    self._obstacle = self._obstacle or OBSTACLES.get(type(event), OBSTACLE)
+                else:
+                    self._note(event, len(texts))
         self.batches.clear()
         more = len(self._ids) - before
         self._exact = self._exact and not (loose or thoughts)
@@ -107,6 +121,8 @@ class Said:
         self.tokens += more + loose + len(thoughts)
         self._text.append("".join(texts))
         self._size += len(self._text[-1]) + BYTES_PER_ID * more
+        if self._calls:
+            self._look_behind(texts)
         if thoughts:
             self._thought.append("".join(thoughts))
             self._size += len(self._thought[-1])
@@ -115,12 +131,39 @@ class Said:
         if self._obstacle:
             self._text.clear()
             self._thought.clear()
+            self._calls.clear()
             del self._ids[:]
+
+    def _note(self, event: Event | Note, texts: int) -> None:
+        """Something that is neither said nor thought, behind so many of the texts at hand."""
+        if type(event) is ToolCallDelta:
+            self._behind = self._behind if self._calls else texts
+            names, arguments = self._calls.setdefault(event.index, ([], []))
+            names.append(event.name)
+            arguments.append(event.arguments)
+            self._size += len(event.name) + len(event.arguments)
+        elif type(event) not in SILENT:
+            self._obstacle = self._obstacle or OBSTACLE
+
+    def _look_behind(self, texts: list[str]) -> None:
+        """Whatever is said behind a call cannot stand before it."""
+        if "".join(texts[self._behind :]).strip():
+            self._obstacle = self._obstacle or IN_CALL
+        self._behind = 0
 
     @property
     def begun(self) -> bool:
         """Whether the client has anything at all."""
-        return bool(self.batches or self.tokens or self._text or self._obstacle)
+        return bool(self.batches or self.tokens or self._text or self._calls or self._obstacle)
+
+    @property
+    def calls(self) -> Mapping[int, Call]:
+        """What was given of calls, by their number; the last of them broke off."""
+        self.fold()
+        return {
+            index: Call("".join(names), "".join(arguments))
+            for index, (names, arguments) in self._calls.items()
+        }
 
     @property
     def obstacle(self) -> str:
@@ -138,7 +181,7 @@ class Said:
     def is_only_thought(self) -> bool:
         """The answer has begun, but nothing of it was said."""
         self.fold()
-        return 0 < self.tokens == self._thoughts and not self._obstacle
+        return 0 < self.tokens == self._thoughts and not (self._calls or self._obstacle)
 
     def is_complete(self, job: Job) -> bool:
         """Only the word that ends it is missing: it is as long as it was allowed to be."""

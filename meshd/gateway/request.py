@@ -94,7 +94,7 @@ class Request:
                 strangers.add(node_id)
         if known:
             decision = router.choose(view, self.demand, now, others)
-            if decision.chosen is not None:
+            if decision.chosen is not None or said.calls:
                 return decision
         return router.choose(view, self.demand, now, strangers)
 

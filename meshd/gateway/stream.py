@@ -12,13 +12,16 @@ also begin again where it cannot go on: whoever collects hands in the list, whic
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from meshd.core.ports import ENDINGS, Batch, EventStream, Note
 from meshd.core.routing.deadlines import inter_token_deadline_s, silence_max_s
 from meshd.core.routing.experience import Completion
 from meshd.gateway import words
 from meshd.gateway.attempt import SUSPECT_SILENCE_S, Attempt
 from meshd.gateway.beginning import Beginning, Begun
-from meshd.gateway.continuation import FOLD_BATCHES, SEAMS_MAX
+from meshd.gateway.continuation import FOLD_BATCHES, IN_CALL, SEAMS_MAX
+from meshd.gateway.repeat import Repeat
 from meshd.gateway.request import Request
 from meshd.patience import PatienceEnded
 from protocol.jobs import Event, Failure, Finish, Queued
@@ -35,7 +38,8 @@ class Answering:
     """One answer being given."""
 
     __slots__ = (
-        "_beginning", "_collected", "_found", "_last", "_lost", "_request", "_seams", "attempt",
+        "_beginning", "_broken", "_collected", "_found", "_last", "_lost", "_request", "_seams",
+        "attempt",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +56,8 @@ class Answering:
         self._found: Begun | Queued | Finish | Failure = found
         self._collected = collected
         self._seams = 0
+        self._broken: Failure | None = None
+        """Why the last attempt but this one ended."""
         self._lost = False
         self._last: Finish | Failure | None = None
         self.attempt: Attempt | None = None
@@ -71,6 +77,8 @@ class Answering:
                     return
                 attempt, batch = self._take_over(self._found)
                 said, next_batch, stream = self._request.said, attempt.patience.next, attempt.stream
+                if self._broken is not None and said.calls:
+                    batch = await self._repeated(attempt, batch, self._broken)
                 heard = said.batches
                 fold_after = FOLD_BATCHES if self._request.job.kind in TEXT_KINDS else 0
                 try:
@@ -93,6 +101,24 @@ class Answering:
                 self._found = await self._go_on(attempt, last)
         finally:
             await self._close()
+
+    async def _repeated(
+        self, attempt: Attempt, batch: Batch | None, broken: Failure
+    ) -> Batch | None:
+        """The first batch with more of a call than the client has, once it was made again."""
+        repeat, new = Repeat(self._request.said.calls), list[Event | Note]()
+        try:
+            while batch:
+                new += repeat.feed(batch)
+                if repeat.is_other:
+                    await attempt.end("cancelled")  # which is no fault of that node
+                    return [replace(words.broken_off(broken, IN_CALL), elsewhere=False)]
+                if repeat.is_over or (new and type(new[-1]) in ENDINGS):
+                    return new
+                batch = await attempt.patience.next(attempt.stream)
+        except PatienceEnded:
+            return [self._silence(attempt)]
+        return batch
 
     async def in_one_piece(self, begun: Begun, finish: Finish) -> Batch:
         """All of an answer that is not streamed and was whole with its first batch, as those of
@@ -149,13 +175,14 @@ class Answering:
         if not hindrance:
             if request.said.is_complete(request.job):
                 return request.ending()
-            self._seams += 1
+            self._seams, self._broken = self._seams + 1, failure
             request.carried_on(attempt, failure)
             self._beginning = Beginning(request, "continuation", failure=failure)
             found = await self._beginning.next()
             if not isinstance(found, Failure):
                 return found
             hindrance = "nobody else can" if found is failure else found.message
+            hindrance = IN_CALL if request.said.calls else hindrance
         if collected is None:
             return words.broken_off(failure, hindrance)
         collected.clear()
@@ -171,6 +198,8 @@ class Answering:
         said = self._request.said
         if self._collected is not None and said.is_only_thought:
             return "it had only thought"  # its thought is not read twice where it has not left
+        if self._collected is not None and said.calls:
+            return IN_CALL
         return said.obstacle
 
     # Silence

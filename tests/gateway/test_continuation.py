@@ -7,6 +7,7 @@ import pytest
 from meshd.core.ports import Note
 from meshd.gateway import continuation
 from meshd.gateway.continuation import FOLD_BATCHES, SEAMS_MAX, TOO_LONG, Said
+from meshd.gateway.repeat import Call
 from protocol import limits
 from protocol.codec import decode_job, encode_job
 from protocol.jobs import (
@@ -78,7 +79,6 @@ def test_what_is_no_part_of_the_answer_is_not_handed_on():
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        (ToolCallDelta(0, "c", "f", "{"), "tool call"),
         (Vector(0, b""), "not text"),
         (RawPart(b"x"), "not text"),
     ],
@@ -88,6 +88,19 @@ def test_what_cannot_be_handed_on_is_an_obstacle(event, why):
     assert why in said_of(WITH_IDS, [event]).obstacle
     assert why in said_of([event], WITH_IDS).obstacle
     assert not said_of([event]).exact
+
+
+def test_a_call_is_made_again_and_text_behind_one_is_an_obstacle():
+    """What stands before it is handed on; white space is no text."""
+    call = ToolCallDelta(0, "c", "f", "{")
+    said = said_of(WITH_IDS, [call, TextDelta("\n")])
+    assert (said.obstacle, dict(said.calls)) == ("", {0: Call("f", "{")})
+    assert said.resumed(chat(), same_file=True).prefix_text == "Paris \n"
+    assert said_of([call]).begun
+    assert not said_of([ReasoningDelta("hm")], [call]).is_only_thought
+    assert "tool call" in said_of([call], WITH_IDS).obstacle
+    assert "tool call" in said_of([call, TextDelta("a")]).obstacle
+    assert said_of([TextDelta("a"), call]).obstacle == ""
 
 
 THOUGHTS = [ReasoningDelta("hm"), ReasoningDelta(" so")]

@@ -162,24 +162,6 @@ async def test_a_node_that_is_gone_is_not_asked_again():
     assert house.asked == ["node1"]
 
 
-@pytest.mark.parametrize(
-    ("said", "why"),
-    [
-        ([CALL], "tool call"),
-        ([TextDelta("a", (1,)), CALL], "tool call"),
-        ([ReasoningDelta("hm"), CALL], "tool call"),
-    ],
-)
-async def test_what_cannot_be_handed_on_ends_with_one_failure(said, why):
-    """Half a call is nobody else's to finish."""
-    house = Household(node1=[*said, GONE], node2=WORDS)
-    _, events = await house.read(LONG)
-    assert events[:-1] == said
-    assert why in events[-1].message
-    assert house.asked == ["node1"]
-    assert house.is_tidy
-
-
 HM, PAR = ReasoningDelta("hm"), TextDelta("Par", (1,))
 FROM_TEXT = "continued on node2 from its text"
 
