@@ -12,6 +12,8 @@ from __future__ import annotations
 EVENT_MAX_BYTES = 4 * 1024 * 1024
 """One event. A chunk of a chat answer is about 300 bytes; a whole tool call may come in one."""
 
+FIRST_EVENTS = 3
+"""Events in the first piece of a stream: the role, and a word or two."""
 
 LINE_COST_BYTES = 64
 """Memory that a line takes besides its text, so that many short ones count as what they cost."""
@@ -69,3 +71,16 @@ class SseSplitter:
     def _event(self) -> bytes:
         lines, self._lines, self._size = self._lines, [], 0
         return lines[0] if len(lines) == 1 else b"\n".join(lines)
+
+
+def first_events_apart(received: bytes) -> tuple[bytes, ...]:
+    """The first few server-sent events of a read, then the rest, so that the first word is on its
+    way to the client before a long read is parsed. No piece is empty unless all of it is."""
+    end = -1
+    for _ in range(FIRST_EVENTS):
+        found = received.find(b"\n\n", end + 1)
+        if found < 0:
+            return (received,)
+        end = found + 1
+    head, rest = received[: end + 1], received[end + 1 :]
+    return (head, rest) if rest else (head,)

@@ -40,6 +40,7 @@ from meshd.engine.openai_answer import AnswerStream, PlainAnswer
 from meshd.engine.openai_failures import STATUS_CODES, failure_of_status
 from meshd.engine.openai_vectors import VectorAnswer, vectors_body
 from meshd.engine.openai_wire import request_body, request_path
+from meshd.engine.sse import first_events_apart
 from meshd.rhythm import Steady
 from protocol.jobs import Failure, Finish, Job
 from protocol.load import ModelLoad, ModelRecord
@@ -57,9 +58,6 @@ ERROR_BODY_MAX_BYTES = 64 * 1024
 
 LISTING_MAX_BYTES = 4 * 1024 * 1024
 """Read of a listing: llama.cpp's router tells about 1 kB per model."""
-
-FIRST_EVENTS = 3
-"""Events in the first piece of a stream: the role, and a word or two."""
 
 LOAD_GUESS_S = 10.0
 """Told of a model that its server has not loaded: an 8B model from an SSD."""
@@ -360,19 +358,6 @@ def _candidate_bases(path: str) -> tuple[str, ...]:
     """Where the API may lie: people give the address with or without /v1."""
     plain = path.rstrip("/")
     return (plain,) if plain.endswith("/v1") else (f"{plain}/v1", plain)
-
-
-def first_events_apart(received: bytes) -> tuple[bytes, ...]:
-    """The first few server-sent events of a read, then the rest, so that the first word is on its
-    way to the client before a long read is parsed. No piece is empty unless all of it is."""
-    end = -1
-    for _ in range(FIRST_EVENTS):
-        found = received.find(b"\n\n", end + 1)
-        if found < 0:
-            return (received,)
-        end = found + 1
-    head, rest = received[: end + 1], received[end + 1 :]
-    return (head, rest) if rest else (head,)
 
 
 async def _refused(exchange: Exchange) -> Failure:

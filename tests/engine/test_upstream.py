@@ -13,7 +13,8 @@ import pytest
 from meshd.core.ports import EngineError
 from meshd.engine import http_client, upstream
 from meshd.engine.adoption import LlamaServer
-from meshd.engine.upstream import UpstreamEngine, first_events_apart
+from meshd.engine.sse import first_events_apart
+from meshd.engine.upstream import UpstreamEngine
 from protocol.jobs import Finish, TextDelta
 from tests.engine.scripted import (
     CHUNK,
