@@ -156,7 +156,7 @@ def test_the_beta_surface_answers_too(client):
     ("fields", "error"),
     [
         ({"model": "nope"}, anthropic.NotFoundError),
-        ({"max_tokens": 0}, anthropic.BadRequestError),
+        ({"max_tokens": -1}, anthropic.BadRequestError),
     ],
 )
 def test_a_refusal_raises_the_right_class(client, fields, error):
