@@ -115,7 +115,7 @@ def test_a_greedy_stream_is_the_same_though_two_of_three_nodes_are_killed(launch
     """SmolLM2, the official client, kill -9 twice: byte for byte the uninterrupted answer."""
     entry, nodes = mesh(launch, 3, "--engine", "llamacpp:bundled,slots=1")
     wait_until(lambda: len(entry.serving(MODEL)) == 3, LOAD_LIMIT_S, "three nodes have it warm")
-    asked = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 400}
+    asked = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 240}
     asked["extra_body"] = {"ignore_eos": True}  # long enough to be still under way at each kill
     whole = Reading(entry, "whole", **asked)
     plain = whole.finished()
@@ -138,7 +138,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_a_pause(launch):
     """Only the model's process dies; its own node starts it again and goes on."""
     entry, nodes = mesh(launch, 1, "--engine", "llamacpp:bundled")
     wait_until(lambda: len(entry.serving(MODEL)) == 1, LOAD_LIMIT_S, "the model is warm")
-    asked = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 400}
+    asked = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 160}
     asked["extra_body"] = {"ignore_eos": True}
     plain = Reading(entry, "whole", **asked).finished()
     reading = Reading(entry, "broken", **asked)

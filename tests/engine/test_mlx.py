@@ -62,40 +62,44 @@ async def deltas_of(engine, job):
     return [event for batch in batches for event in batch if isinstance(event, TextDelta)]
 
 
-@pytest.mark.slow
-async def test_smollm2_knows_the_capital_of_france(answer):
-    """The whole model, converted from the GGUF: the one fact that it is sure of, as a completion
-    and in a conversation rendered by its own template. (Slow: 6 tokens/s of a core.)"""
-    folder = await asyncio.to_thread(mlx_folder)
-    engine = MlxEngine(folder, WorkerOptions(context=256, slots=1, model_id="m"))
-    try:
-        await engine.start()
-        job = replace(TEXT, prompt="The capital of France is", max_tokens=1)
-        assert (await answer(engine, job))[0] == " Paris"
-        question = ({"role": "user", "content": "What is the capital of France?"},)
-        text, (finish,) = await answer(engine, replace(CHAT, messages=question, max_tokens=12))
-        assert "Paris" in text
-        assert (finish.reason, finish.prompt_tokens) == ("stop", 37)
-    finally:
-        await engine.close()
+WHOLE = WorkerOptions(context=256, slots=1, model_id="m")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def smollm2():
+    """The whole model, converted from the GGUF. (Slow: 6 tokens/s of a core.)"""
+    made = MlxEngine(await asyncio.to_thread(mlx_folder), WHOLE)
+    await made.start()
+    yield made
+    await made.close()
 
 
 @pytest.mark.slow
-async def test_its_vectors_are_those_of_llamacpp():
+async def test_smollm2_knows_the_capital_of_france(smollm2, answer):
+    """The one fact that it is sure of, as a completion and in a conversation rendered by its own
+    template."""
+    job = replace(TEXT, prompt="The capital of France is", max_tokens=1)
+    assert (await answer(smollm2, job))[0] == " Paris"
+    question = ({"role": "user", "content": "What is the capital of France?"},)
+    text, (finish,) = await answer(smollm2, replace(CHAT, messages=question, max_tokens=12))
+    assert "Paris" in text
+    assert (finish.reason, finish.prompt_tokens) == ("stop", 37)
+
+
+@pytest.mark.slow
+async def test_its_vectors_are_those_of_llamacpp(smollm2):
     """The same weights and the same mean: one mesh may embed with either."""
-    folder = await asyncio.to_thread(mlx_folder)
-    options = WorkerOptions(context=512, slots=1, model_id="m")
     texts = ("A cat sat on the mat.", "Interest rates rose again. " * 6)
-    made = []
-    for engine in (MlxEngine(folder, options), LlamaEngine(bundled_gguf(), options)):
-        try:
-            await engine.start()
-            made.append(await vectors_of(engine, texts))
-        finally:
-            await engine.close()
-    assert [len(each) for each in made[0]] == [576, 576]
-    for ours, theirs in zip(*made, strict=True):
-        assert cosine(ours, theirs) > 0.98
+    ours = await vectors_of(smollm2, texts)
+    other = LlamaEngine(bundled_gguf(), WHOLE)
+    try:
+        await other.start()
+        theirs = await vectors_of(other, texts)
+    finally:
+        await other.close()
+    assert [len(each) for each in ours] == [576, 576]
+    for left, right in zip(ours, theirs, strict=True):
+        assert cosine(left, right) > 0.98
 
 
 IN_PIECES = """
