@@ -126,6 +126,10 @@ def logs(told: Installation, *, follow: bool, lines: int) -> tuple[str, ...]:
     return ("tail", "-n", str(lines), *(("-F",) * follow), str(file))
 
 
+RESULTS = {"0": "success", "(never exited)": ""}
+"""What launchd says of nothing wrong, in systemd's words."""
+
+
 def read_status(printed: str) -> Mapping[str, Any]:
     """`launchctl print` as a few facts. The first `state = ` line is the service's own; those of
     its endpoints come below."""
@@ -134,16 +138,13 @@ def read_status(printed: str) -> Mapping[str, Any]:
         key, equals, value = line.strip().partition(" = ")
         if equals:
             facts.setdefault(key, value)
+    result = facts.get("last exit code", "")
     return {
         "state": facts.get("state", "not installed"),
         "pid": int(facts.get("pid", "0")),
         "restarts": max(0, int(facts.get("runs", "1")) - 1),
-        "result": RESULTS.get(result := facts.get("last exit code", ""), result),
+        "result": RESULTS.get(result, result),
     }
-
-
-RESULTS = {"0": "success", "(never exited)": ""}
-"""What launchd says of nothing wrong, in systemd's words."""
 
 
 class _Place:

@@ -116,8 +116,8 @@ def test_a_second_link_to_a_member_replaces_the_first() -> None:
     assert len(desk.links) == 1
 
 
-def test_a_typed_link_to_a_connected_member_is_parked_until_it_is_lost() -> None:
-    """A name that a person typed is then tried again."""
+def with_a_parked_name() -> Desk:
+    """A was reached by the name that a person typed, and then by an address that B claims too."""
     desk = Desk()
     desk.links.typed(NAS, desk.now)
     desk.advance(0.0)
@@ -126,6 +126,12 @@ def test_a_typed_link_to_a_connected_member_is_parked_until_it_is_lost() -> None
     desk.links.found(L1, B, desk.now)
     desk.advance(0.3)
     desk.up(L1, A)
+    return desk
+
+
+def test_a_typed_link_to_a_connected_member_is_parked_until_it_is_lost() -> None:
+    """A name that a person typed is then tried again."""
+    desk = with_a_parked_name()
     assert Hangup(NAS) in desk.take()
     assert desk.advance(60.0) == []
     assert desk.links.up(NAS, desk.now) is None
@@ -342,14 +348,7 @@ def test_the_address_that_failed_one_member_is_free_for_another() -> None:
 
 def test_a_typed_name_is_tried_again_when_somebody_else_has_the_address() -> None:
     """A member whose address went to another machine is sought by the name that a person typed."""
-    desk = Desk()
-    desk.links.typed(NAS, desk.now)
-    desk.advance(0.0)
-    desk.up(NAS, A)
-    desk.links.seek(A, (E1,), desk.now)
-    desk.links.found(L1, B, desk.now)
-    desk.advance(0.3)
-    desk.up(L1, A)
+    desk = with_a_parked_name()
     desk.links.down(L1, "eof", desk.now)
     desk.take()
     desk.up(L1, B)
