@@ -15,6 +15,8 @@ from meshd.ctl.words import UNKNOWN, seconds_words
 TOTAL = "total_s"
 """The sum, which a body may also list among its terms."""
 
+ASSUMED = "~ never measured there: what this kind of machine usually takes"
+
 Body = Mapping[str, Any]
 
 
@@ -37,7 +39,10 @@ def explain_lines(body: Body, screen: Screen) -> list[str]:
         Column("KEPT OUT BY", spare=1),
     )
     rows = [_cells(candidate, terms, body.get("chosen_id")) for candidate in candidates]
-    return [*lines, "", *table(columns, rows, screen)]
+    lines += ["", *table(columns, rows, screen)]
+    if any(_is_assumed(candidate) for candidate in candidates):
+        lines.append(screen.paint(ASSUMED, "dim"))
+    return lines
 
 
 def _terms_that_count(candidates: Sequence[Body]) -> list[str]:
@@ -51,12 +56,18 @@ def _cells(candidate: Body, terms: Sequence[str], chosen_id: object) -> Row:
     style = "bold" if mine else ("" if eligible else "dim")
     shut = [gate for gate in candidate["gates"] if not gate["ok"]]
     why = "; ".join(f"{gate['name']}: {gate['detail']}" for gate in shut)
+    expected = ("~" if _is_assumed(candidate) else "") + seconds_words(candidate["score_s"])
     return (
         Cell(candidate["node"] + ("*" if mine else ""), style),
-        Cell(seconds_words(candidate["score_s"]) if eligible else UNKNOWN, style),
+        Cell(expected if eligible else UNKNOWN, style),
         *(Cell(_term(candidate, name), style) for name in terms),
         Cell(why or UNKNOWN, "warn" if why else "dim"),
     )
+
+
+def _is_assumed(candidate: Body) -> bool:
+    """A daemon from before it said so measured everybody, as far as it tells."""
+    return bool(candidate["eligible"] and not candidate.get("measured", True))
 
 
 def _term(candidate: Body, name: str) -> str:

@@ -170,13 +170,8 @@ class Beginning:
             decision = await self._comeback(decision)
         if decision.chosen is None:
             return self._failure or words.nobody(decision)
-        load = decision.chosen.offer.load
         limit_s = first_event_deadline_s(
-            request.job,
-            request.demand,
-            decision.chosen.cost,
-            alternatives=decision.alternatives > 0,
-            slots=load.slots if load is not None else 1,
+            request.job, decision.chosen, alternatives=decision.alternatives > 0
         )
         attempt = self.attempt = request.attempt(decision, self._why, limit_s)
         if not self._alone:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from meshd.core.routing.hardware import AMD_APU_GFX
 from protocol.frozen import frozen
 
 WARN_SOME_RATIO = 0.10
@@ -172,22 +173,11 @@ def on_battery(supplies: Mapping[str, Mapping[str, str]]) -> bool:
 
 def hottest_c(zones: Mapping[str, str]) -> float | None:
     """From `/sys/class/thermal/thermal_zone*/temp` by zone: the hottest, in degrees Celsius."""
-    readings = [int(text) / 1000 for text in zones.values() if re.fullmatch(r"-?\d+\s*", text)]
-    return max(readings, default=None)
+    found = [re.fullmatch(r"(-?\d+)\s*", text) for text in zones.values()]
+    return max((int(each[1]) / 1000 for each in found if each), default=None)
 
 
 # Accelerators
-
-
-AMD_APU_GFX = frozenset(
-    re.findall(
-        r"\w+",
-        "gfx902 gfx909 gfx90c gfx1013 gfx1033 gfx1035 gfx1036 gfx1037 gfx1103 "
-        "gfx1150 gfx1151 gfx1152 gfx1153",
-    )
-)
-"""Graphics inside a processor, by gfx id: a model there may use the shared part (GTT) as well.
-Product names and `rocm-smi` are wrong about these; the id is what the kernel itself goes by."""
 
 
 def kfd_gfx(properties: str) -> str | None:

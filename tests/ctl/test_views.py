@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from meshd.ctl.explain import explain_lines
@@ -105,3 +106,13 @@ def test_explain_shows_the_choice_its_terms_and_who_is_kept_out(healthy: dict[st
     assert lines[2].split() == ["NODE", "EXPECTED", "RTT", "DECODE", "KEPT", "OUT", "BY"]
     assert "1.2 s" in row(lines, "attic*")
     assert "pressure: critical" in row(lines, "shed")
+
+
+def test_explain_marks_what_is_only_assumed(healthy: dict[str, Any]) -> None:
+    """A node that has not measured the model is judged by its kind; older daemons do not say."""
+    body = copy.deepcopy(healthy["/mesh/v1/explain"])
+    assert "~" not in "".join(explain_lines(body, SCREEN))
+    body["candidates"][0]["measured"] = False
+    lines = explain_lines(body, SCREEN)
+    assert "~1.2 s" in row(lines, "attic*")
+    assert lines[-1].startswith("~ never measured there")

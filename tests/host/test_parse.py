@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meshd.host import parse
@@ -229,6 +229,7 @@ def test_nothing_to_read_is_neutral(read: Callable[[str], object], neutral: obje
 
 
 @given(st.text(max_size=300))
+@example("0\x1f")
 def test_no_text_raises(text: str) -> None:
     """Kernels and tools may print anything at all."""
     parse.pressure_level(parse.memory_stall(f"some avg10={text}"), None)

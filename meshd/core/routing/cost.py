@@ -39,19 +39,10 @@ from typing import NamedTuple
 
 from meshd.core.routing.demand import Demand
 from meshd.core.routing.experience import NO_EXPERIENCE, Experience
+from meshd.core.routing.hardware import ANY_MACHINE, RATE_MIN_TPS, Rates
 from meshd.core.routing.ledger import Outstanding
 from protocol.frozen import frozen
 from protocol.load import LoadRecord, ModelLoad
-
-PROMPT_TPS_UNMEASURED = 400.0
-"""Assumed prefill rate before the first measurement, tokens/s: between a Pi's 25 and a GPU's
-4,000, so that an unmeasured node is tried without being flooded."""
-
-GENERATION_TPS_UNMEASURED = 25.0
-"""Assumed decode rate before the first measurement, tokens/s (a Pi has 4, a GPU PC 90)."""
-
-RATE_MIN_TPS = 0.001
-"""A token in a quarter of an hour: less is no measurement, and its inverse no duration."""
 
 LOAD_UNMEASURED_S = 10.0
 """Assumed cold start before the first measurement: 5 GB from a disk at 500 MB/s."""
@@ -182,10 +173,12 @@ def price_of(
     at: float,
     rtt_s: float,
     experience: Experience = NO_EXPERIENCE,
+    assumed: Rates = ANY_MACHINE,
 ) -> Price:
-    """The price of a node whose records `load` and `model` were received at `at` (monotonic s)."""
-    prompt_tps = _rate(model.prompt_tps if model else 0.0, PROMPT_TPS_UNMEASURED)
-    generation_tps = _rate(model.generation_tps if model else 0.0, GENERATION_TPS_UNMEASURED)
+    """The price of a node whose records `load` and `model` were received at `at` (monotonic s);
+    `assumed` stands in for rates that it has not measured."""
+    prompt_tps = _rate(model.prompt_tps if model else 0.0, assumed.prompt_tps)
+    generation_tps = _rate(model.generation_tps if model else 0.0, assumed.generation_tps)
     return Price(
         at=at,
         rtt_s=rtt_s,

@@ -3,8 +3,9 @@
 One long time-out for everything makes a dead peer cost minutes; one short time-out makes a slow
 prefill run again on every node. So each phase of an attempt has its own:
 
-- *first event*: a multiple of what the score expected it to take, and as much again of the prompt
-  as everybody's who may come to be read beside it.
+- *first event*: a multiple of what the score expected it to take, a larger one where the machine's
+  speed was only assumed, and as much again of the prompt as everybody's who may come to be read
+  beside it.
 - *inter-token*: a stream that falls silent. Tokens come one gap after another, so a dozen missing
   gaps mean a stall, unless the machine has somebody else's prompt to read in between. Whether it
   has is in its record, and how long that can take follows from its measured prefill rate and from
@@ -25,13 +26,19 @@ from __future__ import annotations
 
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.cost import BATCH_SLOWDOWN_RATIO, Cost
+from meshd.core.routing.decision import Candidate
 from meshd.core.routing.demand import Demand
 from meshd.core.routing.gates import is_ours
+from meshd.core.routing.hardware import is_measured
 from protocol.jobs import Job
 
 PATIENCE_FACTOR = 4.0
 """Patience as a multiple of the expected time: estimates of prompt length and rate are off by 1.5
 and 1.3; twice their product is a fault, not an error of estimation."""
+
+UNMEASURED_FACTOR = 5.0
+"""As much more where the rates are those of its kind of machine: a server on a PC with a graphics
+card may run beside the card."""
 
 FIRST_EVENT_FLOOR_S = 5.0
 """Least patience: an idle laptop waking its disk, a first request after an hour."""
@@ -65,10 +72,8 @@ UNBOUNDED_TOKENS = 4_096
 """Length assumed for an answer that nobody bounded, when all of it must be waited for."""
 
 
-def first_event_deadline_s(
-    job: Job, demand: Demand, cost: Cost, *, alternatives: bool, slots: int = 1
-) -> float:
-    """Seconds to wait for the first event of an attempt at a node with so many `slots`.
+def first_event_deadline_s(job: Job, chosen: Candidate, *, alternatives: bool) -> float:
+    """Seconds to wait for the first event of an attempt at the chosen node.
 
     A job that is not streamed may be answered by an engine that speaks only once, at the end, and
     a call of a tool is spoken at once in any case, so the time to decode the longest answer allowed
@@ -77,11 +82,13 @@ def first_event_deadline_s(
     """
     if not alternatives or job.kind == "raw":
         return FIRST_EVENT_MAX_S
+    cost, load = chosen.cost, chosen.offer.load
     expected_s = cost.first_token_s
     if not job.stream or _may_call(job):
-        expected_s += _longest_answer_s(job, demand, cost)
-    crowd_s = (slots - 1) * cost.prefill_s
-    return min(max(FIRST_EVENT_FLOOR_S, PATIENCE_FACTOR * expected_s + crowd_s), FIRST_EVENT_MAX_S)
+        expected_s += _longest_answer_s(job, chosen.demand, cost)
+    factor = PATIENCE_FACTOR if is_measured(load) else PATIENCE_FACTOR * UNMEASURED_FACTOR
+    crowd_s = (load.slots - 1) * cost.prefill_s if load is not None else 0.0
+    return min(max(FIRST_EVENT_FLOOR_S, factor * expected_s + crowd_s), FIRST_EVENT_MAX_S)
 
 
 def silence_max_s(job: Job) -> float:

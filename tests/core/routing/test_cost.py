@@ -6,6 +6,7 @@ from meshd.core.routing import cost as rules
 from meshd.core.routing.cost import cold_start_s, expected_completion, price_of
 from meshd.core.routing.demand import Demand
 from meshd.core.routing.experience import Experience
+from meshd.core.routing.hardware import ANY_MACHINE
 from meshd.core.routing.ledger import Outstanding
 from tests.core.routing.fleet import MODEL, load, model_load
 
@@ -160,8 +161,8 @@ def test_rates_that_were_never_measured_are_assumed(nothing):
     """Between the slowest and the fastest machine of a household. A rate whose inverse is infinite
     is none: one such peer would make every comparison fail."""
     new = cost(model_load(prompt_tps=nothing, generation_tps=nothing))
-    assert new.prefill_s == pytest.approx(200 / rules.PROMPT_TPS_UNMEASURED)
-    assert new.decode_s == pytest.approx(50 / rules.GENERATION_TPS_UNMEASURED)
+    assert new.prefill_s == pytest.approx(200 / ANY_MACHINE.prompt_tps)
+    assert new.decode_s == pytest.approx(50 / ANY_MACHINE.generation_tps)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from meshd.core.routing import deadlines as rules
 from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.cost import Cost
 from meshd.core.routing.deadlines import first_event_deadline_s, inter_token_deadline_s
+from meshd.core.routing.decision import Candidate
 from meshd.core.routing.demand import demand_of
 from tests.core.routing.fleet import MODEL, chat, load, member, model, model_load
 
@@ -20,13 +21,13 @@ def cost(*, prefill_s=0.0, decode_s=0.0, rtt_s=0.0):
     return Cost(rtt_s, 0.0, 0.0, 0.0, prefill_s, decode_s, 0.0)
 
 
-def deadline(*, prefill_s=0.0, decode_s=0.0, alternatives=True, slots=1, **job_changes):
+def deadline(*, prefill_s=0.0, decode_s=0.0, alternatives=True, state=None, **job_changes):
     """The patience for one chat at a node with these two phases."""
     job = chat(**{"stream": True, **job_changes})
     priced = cost(prefill_s=prefill_s, decode_s=decode_s)
-    return first_event_deadline_s(
-        job, demand_of(job, MODEL), priced, alternatives=alternatives, slots=slots
-    )
+    node = Offer(member(1), model(), state or model_load(slots=1))
+    chosen = Candidate(node, priced, priced.total_s, 0.0, demand_of(job, MODEL), 1.0, 0.0)
+    return first_event_deadline_s(job, chosen, alternatives=alternatives)
 
 
 def test_patience_is_a_multiple_of_what_was_expected():
@@ -37,7 +38,14 @@ def test_patience_is_a_multiple_of_what_was_expected():
 def test_patience_lasts_for_everybody_who_may_be_read_beside_it():
     """Seven more prompts as long may come after it, and share the machine."""
     alone_s = 3.0 * rules.PATIENCE_FACTOR
-    assert deadline(prefill_s=3.0, slots=8) == alone_s + 7 * 3.0
+    assert deadline(prefill_s=3.0, state=model_load(slots=8)) == alone_s + 7 * 3.0
+
+
+def test_a_speed_that_was_only_assumed_is_doubted():
+    """A server beside a graphics card may run without it."""
+    untried = model_load(slots=1, prompt_tps=0.0, generation_tps=0.0)
+    patience_s = 3.0 * rules.PATIENCE_FACTOR * rules.UNMEASURED_FACTOR
+    assert deadline(prefill_s=3.0, state=untried) == patience_s
 
 
 def test_patience_has_a_floor_and_a_ceiling():
