@@ -2,7 +2,8 @@
 
 The four required keys come first. The rest are de-facto extras, each read by somebody:
 `max_model_len` (vLLM's, read by Frigate), `meta.n_ctx`, `architecture` and `status` (llama.cpp's,
-read by Zed and Open WebUI), `aliases`; `nodes`, `quantisation` and `emulated` are ours.
+read by Zed and Open WebUI), `aliases`; `nodes`, `quantisation` and `emulated` are ours, and so is
+`second_hand`: another node is where it comes from, by an address that the owner gave as a server's.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def model_object(model: Mapping[str, Any]) -> dict[str, Any]:
         "nodes": list(model["nodes"]),
         "quantisation": model["quantisation"],
         "emulated": model["emulated"],
+        "second_hand": model["second_hand"],
     }
 
 

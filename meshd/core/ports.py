@@ -162,7 +162,7 @@ class Gateway(Protocol):
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Every model of every routable node, merged by id: `{"id", "created", "nodes": [names],
         "context_length", "capabilities", "quantisation", "aliases", "warm", "emulated",
-        "size_bytes"}`."""
+        "size_bytes", "second_hand"}`."""
         ...
 
     def status(self) -> Mapping[str, Any]:

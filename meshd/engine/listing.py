@@ -4,6 +4,11 @@
 Only the id is certain. Context length hides under many names, and warmth under `status.value`
 (llama.cpp's router) or `state` (LM Studio); where nothing is said a model counts as warm, because
 a server that loads on demand does not say so either, and nobody is asked by trying.
+
+A server may be a node of another mesh, or two nodes may have been given each other's address. What
+a node only has from such a server it marks as second-hand, and that is not taken up: two nodes that
+named each other would otherwise list a model that is gone for ever, and pass a request for it to
+and fro.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from meshd.core.routing.gates import NODE
 from protocol import limits
 from protocol.frozen import frozen
 from protocol.load import ModelRecord
@@ -26,6 +32,12 @@ CONTEXT_KEYS = (
 """LM Studio, llama.cpp, vLLM, several, Groq, LM Studio: what is loaded before what is possible."""
 
 COLD_STATES = {"unloaded", "not-loaded", "sleeping"}
+
+NODE_OWNER = "meshd"
+"""Who owns a model in a node's own listing."""
+
+UPSTREAM = "upstream"
+"""First word of an engine's name; NODE instead for what another node lists."""
 
 CAPABILITIES = ("chat", "completion")
 """What every OpenAI-compatible server has. More only where it is said."""
@@ -83,6 +95,10 @@ def _listed(entry: Mapping[str, Any], engine: str) -> Listed | None:
     model_id = entry.get("id") or entry.get("name")
     if not isinstance(model_id, str) or not 0 < len(model_id) <= limits.TEXT_MAX_CHARS:
         return None
+    if entry.get("owned_by") == NODE_OWNER:
+        if entry.get("second_hand") is True:
+            return None
+        engine = engine.replace(UPSTREAM, NODE, 1)
     status = entry.get("status")
     state = status.get("value") if isinstance(status, Mapping) else entry.get("state")
     record = ModelRecord(

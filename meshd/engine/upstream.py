@@ -35,7 +35,7 @@ from meshd.engine import raw
 from meshd.engine.failures import failure_of
 from meshd.engine.http1 import HttpError
 from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
-from meshd.engine.listing import Listed, read_listing, unlisted
+from meshd.engine.listing import UPSTREAM, Listed, read_listing, unlisted
 from meshd.engine.openai_answer import AnswerStream, PlainAnswer
 from meshd.engine.openai_failures import STATUS_CODES, failure_of_status
 from meshd.engine.openai_vectors import VectorAnswer, vectors_body
@@ -98,7 +98,7 @@ class UpstreamEngine:
         goes to that server alone. `lister` is for servers that tell more than OpenAI's list;
         `is_expected` False: that nobody is there is not worth a word. `can` are the capabilities of
         its models, where the owner knows better than the server tells."""
-        self.name = name or f"upstream {url}"
+        self.name = name or f"{UPSTREAM} {url}"
         self._client = HttpClient(url, key)
         self._lister = lister
         self._refresh_s = refresh_s

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshd.core.routing.catalogue import Catalogue
+from meshd.core.routing.gates import is_second_hand
 
 
 def merged_models(catalogue: Catalogue, created: int) -> Sequence[Mapping[str, Any]]:
@@ -25,6 +26,7 @@ def merged_models(catalogue: Catalogue, created: int) -> Sequence[Mapping[str, A
                 "warm": any(offer.load is not None and offer.load.warm for offer in offers),
                 "emulated": all(model.emulated for model in known),
                 "size_bytes": max(model.size_bytes for model in known),
+                "second_hand": all(is_second_hand(model) for model in known),
             }
         )
     return merged

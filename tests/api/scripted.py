@@ -28,6 +28,7 @@ MODEL = {
     "aliases": ["tiny"],
     "warm": True,
     "emulated": False,
+    "second_hand": False,
 }
 
 

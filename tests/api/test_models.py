@@ -23,6 +23,7 @@ def test_a_model_has_the_required_keys_and_the_usual_extras():
         "nodes": ["attic"],
         "quantisation": "Q4_K_M",
         "emulated": False,
+        "second_hand": False,
     }
 
 

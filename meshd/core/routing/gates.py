@@ -34,6 +34,9 @@ SOFT = frozenset({BREAKER, REACH})
 OUR_ENGINES = ("llamacpp", "mlx", "emulated")
 """By the first word of their name; all others are servers that were adopted."""
 
+NODE = "node"
+"""First word of the engine's name where the adopted server is a node."""
+
 GIGABYTE = 1_000_000_000
 
 
@@ -104,6 +107,11 @@ def is_open(offer: Offer) -> bool:
 def is_ours(model: ModelRecord) -> bool:
     """Whether the model runs in an engine of ours, and not in an adopted server."""
     return model.engine.split(" ")[0] in OUR_ENGINES
+
+
+def is_second_hand(model: ModelRecord) -> bool:
+    """Whether the adopted server is a node itself: there it may come from anywhere, even here."""
+    return model.engine.split(" ")[0] == NODE
 
 
 def can_go_on(model: ModelRecord, job: Job) -> bool:

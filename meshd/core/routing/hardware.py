@@ -137,5 +137,4 @@ def _of_graphics(name: str) -> Rates:
 
 def _is_elsewhere(engine: str) -> bool:
     """Whether a server runs on another machine, as far as its name tells."""
-    url = engine.removeprefix("upstream ")
-    return url != engine and re.search(r"//(127\.|localhost\b|\[::1\])", url) is None
+    return "://" in engine and re.search(r"//(127\.|localhost\b|\[::1\])", engine) is None
