@@ -36,6 +36,18 @@ GAP_MIN_S = 20e-6
 but handed over, a tool call in one piece for example, and says nothing of either phase."""
 
 
+LOAD_GUESS_BYTES_S = 500e6
+"""Loading speed told until measured: a SATA disk. Wrong by a factor of ten at worst."""
+
+LOAD_GUESS_S = 10.0
+"""Told of a model of unknown size: an 8B model of four bits from such a disk."""
+
+
+def load_guess_s(size_bytes: int) -> float:
+    """Seconds that loading so many bytes of weights (0: not known) probably takes."""
+    return size_bytes / LOAD_GUESS_BYTES_S or LOAD_GUESS_S
+
+
 class Rate:
     """Work per second, recent samples first. 0 until something was measured."""
 

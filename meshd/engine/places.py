@@ -18,15 +18,13 @@ from meshd.core.residency.footprint import Footprint
 from meshd.core.residency.offload import Card, Split
 from meshd.core.residency.plan import Refused
 from meshd.core.residency.residents import Resident
+from meshd.core.stats import load_guess_s
 from protocol.frozen import frozen
 from protocol.jobs import Finish
 from protocol.load import ModelLoad, ModelRecord
 
 SET_ASIDE_S = 60.0
 """A model that could not be loaded is not tried again by requests for so long."""
-
-LOAD_GUESS_BYTES_S = 500e6
-"""Loading speed told until measured: a SATA disk."""
 
 
 class ModelEngine(Engine, Protocol):
@@ -169,7 +167,7 @@ class Place:
             backlog_s=0.0,
             prompt_tps=self.last.prompt_tps if self.last else 0.0,
             generation_tps=self.last.generation_tps if self.last else 0.0,
-            load_s=self.load_s or size_bytes / LOAD_GUESS_BYTES_S,
+            load_s=self.load_s or load_guess_s(size_bytes),
         )
 
     def own_id(self) -> str:

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Protocol
 from meshd.core.ports import ENDINGS, Batch, EngineError, EventStream
 from meshd.core.residency.offload import ALL_LAYERS
 from meshd.core.routing.prefix import CachedPrefixes, cuts_of
-from meshd.core.stats import SpeedMeter
+from meshd.core.stats import SpeedMeter, load_guess_s
 from meshd.engine import frames
 from meshd.engine.child import WorkerProcess
 from meshd.engine.crashes import CrashRecord
@@ -52,10 +52,6 @@ RETRY_AFTER_S = 5.0
 """Asked of those who are refused: about one job's time."""
 
 CLOSED = "this engine was closed"
-
-LOAD_GUESS_BYTES_S = 500e6
-"""Loading speed assumed until measured: a SATA disk. Wrong by a factor of ten at worst, and only
-until the first load."""
 
 
 @frozen
@@ -138,7 +134,7 @@ class WorkerEngine:
         head = await asyncio.to_thread(self.inspect, self._path)
         stem = self.title(self._path)
         model_id = self._options.model_id or model_name(stem)
-        self._load_s = head.size_bytes / LOAD_GUESS_BYTES_S
+        self._load_s = load_guess_s(head.size_bytes)
         self._record = ModelRecord(
             model_id=model_id,
             engine=self.name,

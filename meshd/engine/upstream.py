@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from meshd.core.ports import Batch, EngineError, EventStream
-from meshd.core.stats import SpeedMeter
+from meshd.core.stats import SpeedMeter, load_guess_s
 from meshd.engine import raw
 from meshd.engine.failures import failure_of
 from meshd.engine.http1 import HttpError
@@ -58,9 +58,6 @@ ERROR_BODY_MAX_BYTES = 64 * 1024
 
 LISTING_MAX_BYTES = 4 * 1024 * 1024
 """Read of a listing: llama.cpp's router tells about 1 kB per model."""
-
-LOAD_GUESS_S = 10.0
-"""Told of a model that its server has not loaded: an 8B model from an SSD."""
 
 
 Get = Callable[[str, Any], Awaitable[Any]]
@@ -159,7 +156,7 @@ class UpstreamEngine:
             backlog_s=meter.backlog_s(in_flight, queued, self._slots),
             prompt_tps=meter.prompt_tps,
             generation_tps=meter.generation_tps,
-            load_s=0.0 if each.is_warm else LOAD_GUESS_S,
+            load_s=0.0 if each.is_warm else load_guess_s(each.record.size_bytes),
         )
 
     async def _generate(self, job: Job) -> EventStream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.core.stats import KEEP, Rate, SpeedMeter
+from meshd.core.stats import KEEP, LOAD_GUESS_S, Rate, SpeedMeter, load_guess_s
 from protocol.fields import encode_record
 from protocol.jobs import Finish
 from tests.core.routing.fleet import model_load
@@ -142,3 +142,9 @@ def test_an_answer_handed_over_in_one_piece_measures_no_speed():
     before = meter.generation_tps, meter.prompt_tps
     meter.observe(finish(prompt_s=2.5, generation_s=1e-4))
     assert (meter.generation_tps, meter.prompt_tps) == before
+
+
+def test_weights_on_a_disk_are_given_the_time_to_be_read():
+    """40 GB take longer than 5; of an unknown size a middle one is assumed, and never no time."""
+    assert load_guess_s(40 * 10**9) == 8 * load_guess_s(5 * 10**9) == 80.0
+    assert load_guess_s(0) == LOAD_GUESS_S

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from meshd.api import ollama_models
 from meshd.core.ports import EngineError
+from meshd.core.stats import load_guess_s
 from meshd.engine import adoption
 from meshd.engine.adoption import USUAL_SPOTS, Spot, adopters
 from meshd.engine.bundled import bundled_gguf
@@ -101,6 +102,15 @@ async def test_each_kind_is_adopted_without_a_single_inference(
         assert model in ids(engine)
         assert next(load for load in engine.stats() if load.model_id == model).warm
     assert set(server.asked) <= ASKED
+
+
+async def test_a_model_on_an_adopted_servers_disk_costs_its_size() -> None:
+    """Whoever has the small one loaded elsewhere need not be passed over for it, nor the large."""
+    async with Recorded(**(OLLAMA | {"/api/ps": {"models": []}})).adopted("ollama") as engine:
+        sizes = {record.model_id: record.size_bytes for record in engine.models()}
+        assert all(sizes.values())
+        told = {load.model_id: load.load_s for load in engine.stats()}
+        assert told == {model_id: load_guess_s(size) for model_id, size in sizes.items()}
 
 
 async def test_ollamas_details_are_asked_for_once() -> None:
