@@ -14,6 +14,9 @@ const CHARTS = [
   ["Work on this node", [["running", "in_flight"], ["waiting", "queued"]]],
 ];
 
+// As the reader's own country writes it: uPlot knows only one way.
+const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+
 export function Trends() {
   const [trends, setTrends] = useState(null);
   useEffect(() => {
@@ -39,8 +42,8 @@ function Chart({ title, lines, trends }) {
       width: box.current.clientWidth,
       height: HEIGHT,
       scales: { x: { range: () => [Date.now() / 1000 - SPAN_S, Date.now() / 1000] }, y: { range: (_, low, high) => [0, Math.max(high ?? 1, 0.01) * 1.1] } },
-      axes: [axis, axis],
-      series: [{}, ...lines.map(([label], index) => ({ label, stroke: colour(index ? "--warn" : "--accent"), width: 2, spanGaps: true }))],
+      axes: [{ ...axis, values: (_, at) => at.map(clock) }, axis],
+      series: [{ value: (_, at) => (at === null ? "--" : clock(at)) }, ...lines.map(([label], index) => ({ label, stroke: colour(index ? "--warn" : "--accent"), width: 2, spanGaps: true }))],
     }, data, box.current);
     const watch = new ResizeObserver(() => plot.current.setSize({ width: box.current.clientWidth, height: HEIGHT }));
     watch.observe(box.current);
