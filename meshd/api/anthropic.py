@@ -89,7 +89,7 @@ def read_message(body: Mapping[str, Any], asker: Asker) -> AskedMessage:
     max_tokens = fields.integer("max_tokens", 0, TOKENS_MAX)
     if max_tokens is None:
         raise fields.absent("max_tokens", "Say how long the answer may become, in tokens.")
-    reader = MessageReader()
+    reader = MessageReader(offers_tools=bool(fields.rest.get("tools")))
     reader.system(fields.take("system"))
     reader.messages(fields.take("messages"))
     box = _read_tools(fields)

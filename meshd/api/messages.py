@@ -28,7 +28,7 @@ from protocol import limits
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 _NULLABLE = frozenset({"assistant", "tool", "function"})
-"""Roles that may say nothing: an assistant's turn can be tool calls alone, and tools can be mute."""
+"""Roles that may say nothing: an assistant's turn can be calls alone, a tool can be mute."""
 
 
 def conversation(value: Any) -> list[Any]:

@@ -64,6 +64,17 @@ def test_unknown_fields_are_passed_over():
     )
 
 
+def test_an_agent_may_have_opened_a_file_that_cannot_be_shown():
+    """With tools to offer, its model is told; without, the question is refused."""
+    source = {"type": "base64", "media_type": "application/pdf", "data": ""}
+    opened = [{"role": "user", "content": [{"type": "document", "source": source}]}]
+    assert (
+        read(messages=opened, tools=[TOOL]).lines == "x-mesh-left-out: document application/pdf\r\n"
+    )
+    with pytest.raises(ApiError, match="only text files"):
+        read(messages=opened)
+
+
 def test_tools_are_functions():
     """With the schema that this dialect requires."""
     assert read(tools=[TOOL | {"strict": True}, {"name": "g", "input_schema": {}}]).job.tools == [
