@@ -59,9 +59,7 @@ def test_a_header_names_the_session_better_than_the_user():
 
 def test_unknown_fields_are_passed_over():
     """They concern another house."""
-    assert (
-        read(container="c", context_management={}, mcp_servers=[], speed="fast").job.extras is None
-    )
+    assert read(container="c", context_management={}, thread={"type": "create"}).job.extras is None
 
 
 def test_an_agent_may_have_opened_a_file_that_cannot_be_shown():
@@ -73,6 +71,20 @@ def test_an_agent_may_have_opened_a_file_that_cannot_be_shown():
     )
     with pytest.raises(ApiError, match="only text files"):
         read(messages=opened)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("thread", {"type": "continue", "previous_message_id": "msg_1"}),
+        ("compaction", {"type": "summary"}),
+    ],
+)
+def test_what_is_not_meant_as_a_question_is_refused(name, value):
+    """It would be answered without what came before, or instead of being summed up."""
+    with pytest.raises(ApiError) as raised:
+        read(**{name: value})
+    assert (raised.value.param, raised.value.code) == (name, "unsupported")
 
 
 def test_tools_are_functions():
