@@ -9,7 +9,9 @@ speech and pictures do one thing at a time.
 The way of a job is kept short, because it is the whole gateway's way: a small client of our own
 with connections kept alive, a body encoded once, events decoded from each network read as one
 batch. A plain job is one plain request. Nothing is tried twice once anything was answered: that is
-the router's business.
+the router's business. The one exception is a conversation that the model's template refuses for the
+order of its turns: every node's server has the same template, so it is asked once more in another
+order (`meshd.engine.orderly`).
 
 Faults of the server become failures that say whose fault it is: refused connections, error
 statuses, broken streams, answers that end without an end.
@@ -40,6 +42,7 @@ from meshd.engine.openai_answer import AnswerStream, PlainAnswer
 from meshd.engine.openai_failures import STATUS_CODES, failure_of_status
 from meshd.engine.openai_vectors import VectorAnswer, vectors_body
 from meshd.engine.openai_wire import request_body, request_path
+from meshd.engine.orderly import in_either_order, is_orderly
 from meshd.engine.sse import first_events_apart
 from meshd.rhythm import Steady
 from protocol.jobs import Failure, Finish, Job
@@ -144,6 +147,8 @@ class UpstreamEngine:
         raise EngineError(f"{model_id} belongs to {self.name}; unload it there")
 
     def generate(self, job: Job) -> EventStream:
+        if job.kind == "chat" and not is_orderly(job.messages):
+            return in_either_order(self._generate, job)
         return self._generate(job)
 
     def _load(self, each: Listed) -> ModelLoad:
