@@ -319,7 +319,7 @@ class UpstreamEngine:
         try:
             answer = await exchange.read_at_most(LISTING_MAX_BYTES)
             if exchange.status != 200:
-                raise ValueError(failure_of_status(exchange.status, answer, "").message)
+                raise ValueError(_failure_of(exchange, answer).message)
             return answer
         finally:
             exchange.end()
@@ -366,8 +366,12 @@ def _candidate_bases(path: str) -> tuple[str, ...]:
 
 
 async def _refused(exchange: Exchange) -> Failure:
-    body = await exchange.read_at_most(ERROR_BODY_MAX_BYTES)
-    return failure_of_status(exchange.status, body, exchange.header("retry-after"))
+    return _failure_of(exchange, await exchange.read_at_most(ERROR_BODY_MAX_BYTES))
+
+
+def _failure_of(exchange: Exchange, body: bytes) -> Failure:
+    again, there = exchange.header("retry-after"), exchange.header("location")
+    return failure_of_status(exchange.status, body, again, there)
 
 
 def _is_refusal(job: Job, status: int) -> bool:

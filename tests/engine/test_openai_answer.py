@@ -289,6 +289,9 @@ def test_a_broken_plain_answer_is_a_failure(body, said):
          "context_length_exceeded", False),
         (401, b"{}", "unauthorized", True),
         (404, b'{"error": "model not found"}', "model_not_found", True),
+        (404, b'{"detail": "Not Found"}', "unsupported", True),
+        (404, b"<html>404 Not Found</html>", "unsupported", True),
+        (405, b'{"detail": "Method Not Allowed"}', "unsupported", True),
         (422, b'{"detail": "bad"}', "bad_request", False),
         (429, b"slow down", "overloaded", True),
         (500, b"\xff", "engine_failed", True),
@@ -300,6 +303,18 @@ def test_http_errors_keep_their_meaning(status, body, code, elsewhere):
     """Whose fault it is decides whether another node is asked."""
     failure = failure_of_status(status, body, "")
     assert (failure.code, failure.elsewhere) == (code, elsewhere)
+
+
+def test_a_proxys_page_is_not_passed_on():
+    """A person who asked a model reads no HTML."""
+    failure = failure_of_status(502, b"\n<!DOCTYPE html><h1>502 Bad Gateway</h1>")
+    assert failure.message.endswith("HTTP status 502, with a page and no reason")
+
+
+def test_a_server_that_has_moved_says_where():
+    """An address without its TLS, or without its slash, is the usual mistake."""
+    failure = failure_of_status(301, b"<html>Moved</html>", location="https://box.lan/v1/models")
+    assert "go to https://box.lan/v1/models" in failure.message
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("", 1.0), ("Wed, 1 Jan", 1.0)])

@@ -124,7 +124,8 @@ async def test_a_connection_that_died_in_the_pool_costs_nothing(script, answer):
     ("sent", "code", "said"),
     [
         (reply(b'{"error": {"message": "no"}}', status=b"400 Bad"), "bad_request", "no"),
-        (reply(b'{"error": "who?"}', status=b"404 No"), "model_not_found", "who?"),
+        (reply(b'{"error": "no such model"}', status=b"404 No"), "model_not_found", "no such"),
+        (reply(b"", status=b"308 No", extra=b"location: /api\r\n"), "engine_failed", "go to /api"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{}", "engine_failed", "in the middle"),
         (reply(CHUNK, EVENTS), "engine_failed", "in the middle"),
         (reply(CHUNK + b"data: {oops\n\n", EVENTS), "engine_failed", "broken stream"),
