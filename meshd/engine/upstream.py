@@ -187,6 +187,8 @@ class UpstreamEngine:
             while not answer.is_over:
                 received = await exchange.read()
                 for piece in (received,) if begun else first_events_apart(received):
+                    if answer.is_over:
+                        break
                     batch = answer.take(piece, monotonic())
                     if batch:
                         begun = True

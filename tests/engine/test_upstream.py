@@ -18,6 +18,7 @@ from meshd.engine.upstream import UpstreamEngine
 from protocol.jobs import Finish, TextDelta
 from tests.engine.scripted import (
     CHUNK,
+    END,
     EVENTS,
     JOB,
     PLAIN,
@@ -149,6 +150,14 @@ async def test_a_fault_of_the_server_is_called_by_its_name(script, answer, sent,
     (failure,) = others
     assert failure.code == code
     assert said in failure.message
+
+
+async def test_what_follows_the_end_is_not_read(script, answer):
+    """Some proxies say `[DONE]` twice."""
+    script.replies = [reply(CHUNK + END + b"data: [DONE]\n\n", EVENTS)]
+    async with adopted(script) as engine:
+        text, (finish,) = await answer(engine, JOB)
+    assert (text, finish.reason) == ("hi", "stop")
 
 
 async def test_a_busy_server_says_when_to_come_back(script, answer):
