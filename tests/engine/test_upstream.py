@@ -53,6 +53,17 @@ async def test_a_named_model_is_the_only_one(script):
         assert [record.model_id for record in engine.models()] == ["hidden"]
 
 
+@pytest.mark.parametrize("status", [b"404 No", b"405 No", b"401 Who"])
+async def test_a_named_model_needs_no_list(script, status):
+    """Many servers of speech and pictures have none; one that shuts us out serves nothing."""
+    script.listing = reply(b"", status=status)
+    async with adopted(script, model="m") as engine:
+        named = ["m"] if status != b"401 Who" else []
+        assert [record.model_id for record in engine.models()] == named
+    async with adopted(script) as engine:
+        assert engine.models() == ()
+
+
 async def test_a_stream_passes_through(script, answer):
     """Text, and the account at its end."""
     script.replies = [STREAMED]
