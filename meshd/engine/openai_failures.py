@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -83,6 +84,14 @@ STATUS_CODES: Mapping[int, tuple[str, bool]] = {
 """Our code, and whether another node may do better. Else 4xx are bad requests. A 404 that says
 nothing of a model is about the path: nothing of the kind is served there."""
 
+CONTEXT = re.compile(
+    r"maximum context length|context length (is|of) only|too long to fit into the model"
+    r"|(exceeds?|greater than|longer than) the (model's |available )?context (length|size|window)",
+    re.IGNORECASE,
+)
+"""How vLLM, SGLang, LM Studio and older llama.cpp say that a prompt does not fit, without a code
+for it."""
+
 RETRY_AFTER_DEFAULT_S = 1.0
 RETRY_AFTER_MAX_S = 3_600.0
 
@@ -107,4 +116,5 @@ def _error_words(error: Any) -> tuple[str, str]:
 
 
 def _is_context(message: str, word: str) -> bool:
-    return "context_length_exceeded" in word or "exceed_context_size" in word
+    told = "context_length_exceeded" in word or "exceed_context_size" in word
+    return told or CONTEXT.search(message) is not None
