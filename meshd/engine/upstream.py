@@ -35,6 +35,7 @@ from meshd.core.ports import Batch, EngineError, EventStream
 from meshd.core.stats import SpeedMeter
 from meshd.engine import raw
 from meshd.engine.failures import failure_of
+from meshd.engine.habits import ollama_job
 from meshd.engine.http1 import HttpError
 from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
 from meshd.engine.listing import Listed, read_listing, unlisted
@@ -184,7 +185,7 @@ class UpstreamEngine:
         try:
             began = monotonic()
             listed = self._listed[model_id]
-            exchange = await self._ask_for(job, listed.served_name or model_id)
+            exchange = await self._ask_for(job, listed)
             if is_refusal(job, exchange.status):
                 yield [failure_in(exchange, await exchange.read_at_most(ERROR_BODY_MAX_BYTES))]
                 return
@@ -206,8 +207,11 @@ class UpstreamEngine:
             if exchange is not None:
                 exchange.end()
 
-    async def _ask_for(self, job: Job, served_name: str) -> Exchange:
+    async def _ask_for(self, job: Job, listed: Listed) -> Exchange:
         """Send the job's request. Raises ConnectionFailed and HttpError."""
+        served_name = listed.served_name or listed.record.model_id
+        if listed.record.engine == "ollama":
+            job = ollama_job(job, listed.record)
         if job.raw is not None:
             body = raw.body_for(job.raw, served_name)
             path = self._base.removesuffix("/v1") + job.raw.path
