@@ -1,9 +1,10 @@
 """Chat turns as clients send them, checked and brought to one form.
 
-Five normalisations, because the chat templates of local models know no more than this: `developer`
+Six normalisations, because the chat templates of local models know no more than this: `developer`
 is `system` by its newer name; parts that are all text (or a refusal) become one string, joined by
 newlines as llama.cpp and vLLM join them; `function_call` and the role `function` become a tool call
-and its answer; a turn that says nothing has an empty text; and nothing else is touched.
+and its answer; a turn that says nothing has an empty text, and a call without arguments an empty
+object; and nothing else is touched.
 
 OpenAI's own servers refuse an array without parts, and a tool that answered null. llama-server and
 vLLM take both, and agents' histories have them (a tool without output, an assistant that only
@@ -26,6 +27,10 @@ from meshd.api.fields import json_type
 from protocol import limits
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+NO_ARGUMENTS = "{}"
+"""Of a call that needs none. Servers stream an empty text for them, clients send that back, and
+Ollama's server takes no more than JSON."""
 
 _NULLABLE = frozenset({"assistant", "tool", "function"})
 """Roles that may say nothing: an assistant's turn can be calls alone, a tool can be mute."""
@@ -79,8 +84,17 @@ def _message(turn: Any, where: str) -> dict[str, Any]:
     for name in ("name", "tool_call_id"):
         _check_type(turn, name, str, where)
     if message.get("tool_calls") is not None:
-        _check_tool_calls(message["tool_calls"], f"{where}.tool_calls")
+        calls = message["tool_calls"]
+        _check_tool_calls(calls, f"{where}.tool_calls")
+        if any(not call["function"]["arguments"] for call in calls):
+            message = {**message, "tool_calls": [_with_arguments(call) for call in calls]}
     return message
+
+
+def _with_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    """A call whose arguments are JSON also where there are none."""
+    function = call["function"]
+    return {**call, "function": {**function, "arguments": function["arguments"] or NO_ARGUMENTS}}
 
 
 def _modern(turn: dict[str, Any], role: str, where: str) -> dict[str, Any]:

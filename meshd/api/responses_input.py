@@ -25,6 +25,7 @@ from typing import Any
 
 from meshd.api.errors import bad_type, bad_value, missing, unsupported
 from meshd.api.fields import json_type
+from meshd.api.messages import NO_ARGUMENTS
 from meshd.api.responses_tools import INPUT, chat_name
 from meshd.api.turns import Part, Turns, picture_part, text_of_file, text_part
 from protocol import limits
@@ -112,7 +113,7 @@ class InputReader:
         self.turns.assistant(thought=unwrap(item.get("encrypted_content")))
 
     def _function_call(self, item: Mapping[str, Any], where: str) -> None:
-        arguments = _text(item, "arguments", where)
+        arguments = _text(item, "arguments", where) or NO_ARGUMENTS
         namespace = item.get("namespace")
         name = chat_name(_text(item, "name", where), namespace if type(namespace) is str else "")
         self._call(item, name, arguments, where)

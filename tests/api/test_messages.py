@@ -169,6 +169,14 @@ BAD = [
 ]
 
 
+def test_a_call_without_arguments_has_an_empty_object():
+    """Its server streamed an empty text for them; Ollama's refuses that as no JSON."""
+    mute = CALL | {"function": {"name": "f", "arguments": ""}}
+    turn = {"role": "assistant", "content": "", "tool_calls": [CALL, mute]}
+    assert read_messages([turn])[0]["tool_calls"] == [CALL, CALL]
+    assert mute["function"]["arguments"] == ""
+
+
 @pytest.mark.parametrize(
     "turn",
     [

@@ -19,6 +19,11 @@ def called(turn):
     return [call["function"] for call in turn["tool_calls"]]
 
 
+def test_a_call_without_arguments_has_an_empty_object():
+    """Clients send back the empty text that was streamed for them."""
+    assert called(turns(CALL | {"arguments": ""})[0]) == [{"name": "f", "arguments": "{}"}]
+
+
 def test_a_conversation_with_a_call():
     """Thought, text and call are three items and one turn."""
     assert turns(
