@@ -4,7 +4,9 @@ Built to Anthropic's specification of 2026; Claude Code speaks nothing else, wit
 Versions and beta flags in headers are not looked at: there is one version here, the newest.
 
 Fields that nobody here knows are passed over: they concern Anthropic's own house (`container`,
-`context_management`, `mcp_servers`, `diagnostics` ...). Tools that run on Anthropic's servers or
+`context_management`, `mcp_servers`, `diagnostics` ...). What would change the answer's meaning is
+refused: the rest of a conversation that is stored nowhere here (`thread`), and a summary in place
+of an answer (`compaction`). Tools that run on Anthropic's servers or
 that its models were trained on without a schema (`web_search_...`, `bash_...`) are not offered to
 the model, and a header names them (`meshd.api.turns.left_out`); forcing one is an error.
 
@@ -30,7 +32,7 @@ from typing import Any
 from meshd.api.anthropic_blocks import MessageReader
 from meshd.api.body import check_free_form, decode_object
 from meshd.api.dialect import Asked, Asker
-from meshd.api.errors import ApiError, bad_type, bad_value, missing
+from meshd.api.errors import ApiError, bad_type, bad_value, missing, unsupported
 from meshd.api.fields import Fields, json_type
 from meshd.api.job import TOKENS_MAX, read_model, read_sampling, read_stop, session_key
 from meshd.api.replies import Reply, json_reply
@@ -86,10 +88,11 @@ def read_message(body: Mapping[str, Any], asker: Asker) -> AskedMessage:
     fields = Fields(body)
     check_free_form(fields.rest)
     model = read_model(fields)
+    _refuse(fields)
     max_tokens = fields.integer("max_tokens", 0, TOKENS_MAX)
     if max_tokens is None:
         raise fields.absent("max_tokens", "Say how long the answer may become, in tokens.")
-    reader = MessageReader()
+    reader = MessageReader(offers_tools=bool(fields.rest.get("tools")))
     reader.system(fields.take("system"))
     reader.messages(fields.take("messages"))
     box = _read_tools(fields)
@@ -127,9 +130,25 @@ def read_message(body: Mapping[str, Any], asker: Asker) -> AskedMessage:
 
 def count_tokens(body: bytes, asker: Asker) -> Reply:
     """`/v1/messages/count_tokens`: an estimate, and a header says so. Raises ApiError (400)."""
-    asked = read_message({"max_tokens": COUNTED, **decode_object(body)}, asker)
+    asked = read_message({"max_tokens": COUNTED, **decode_object(body), "compaction": None}, asker)
     counted = json_reply({"input_tokens": asked.prompt_tokens})
     return Reply(counted.body, lines=f"{ESTIMATE}{asked.lines}")
+
+
+def _refuse(fields: Fields) -> None:
+    """What would be answered as if nobody had asked for it."""
+    thread = fields.mapping("thread") or {}
+    if thread.get("type") == "continue":
+        raise unsupported(
+            "thread",
+            "'thread' of type continue is not served: nothing is stored here. Send the earlier "
+            "messages again.",
+        )
+    if fields.mapping("compaction") is not None:
+        raise unsupported(
+            "compaction",
+            "'compaction' is not served. Ask for a summary in a message of your own.",
+        )
 
 
 def _read_tools(fields: Fields) -> _Toolbox:

@@ -48,6 +48,10 @@ ERROR_TYPES = {
 OVERLOADED = 529
 """Anthropic's own status for what HTTP calls 503."""
 
+TOO_LONG = "prompt is too long"
+"""How Anthropic's servers begin to say so. There is no code for it: coding agents look for these
+words, and shorten the conversation and go on, where any other 400 ends their turn."""
+
 
 class MessageAnswer:
     """Builds one whole message."""
@@ -207,7 +211,10 @@ def refuse(error: ApiError, request_id: str) -> tuple[int, bytes]:
     kind = ERROR_TYPES.get(error.status)
     if kind is None:
         kind = "invalid_request_error" if error.status < 500 else "api_error"
-    said = {"type": kind, "message": error.message}
+    message = error.message
+    if error.code == "context_length_exceeded" and TOO_LONG not in message.lower():
+        message = f"{TOO_LONG}: {message}"
+    said = {"type": kind, "message": message}
     status = OVERLOADED if kind == "overloaded_error" else error.status
     return status, encode({"type": "error", "error": said, "request_id": request_id})
 

@@ -8,14 +8,18 @@ can become several there. What each block becomes:
     tool_reference           the name of a tool that the client's own search found; such tools
                              (`defer_loading`) are offered here from the beginning
     image                    a picture (base64; nothing is fetched, no file is kept)
-    document                 its text; a PDF is refused, because no model here reads one
+    document                 its text; a PDF is refused, because no model here reads one. Where the
+                             client offers tools, the model is told instead: an agent's history
+                             keeps every file that it has opened, and its model may turn to a tool
     tool_use                 a call of the assistant's turn
     tool_result              a tool's turn; one that failed begins with `Error:`, which is the only
                              way that chat has to say so
     thinking                 the thought of the assistant's turn
     redacted_thinking        nothing: it was encrypted by another service, for itself
-    server_tool_use, ...     what another service's tools did (web search ...): left out, and named
-                             in a header (`meshd.api.turns.left_out`)
+    compaction               the summary that another service made of what stood before it
+    server_tool_use, ...     what another service's tools did (web search ...), and what it noted
+                             for itself (ELSEWHERE): left out, and named in a header
+                             (`meshd.api.turns.left_out`)
 
 Claude Code also sends messages of the role `system` between the others. They stay where they stand.
 """
@@ -26,7 +30,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from meshd.api.errors import bad_type, bad_value, unsupported
+from meshd.api.errors import ApiError, bad_type, bad_value, unsupported
 from meshd.api.fields import json_type
 from meshd.api.messages import conversation
 from meshd.api.turns import Part, Turns, picture_part, text_of_file, text_part
@@ -38,13 +42,27 @@ BILLING = "x-anthropic-billing-header:"
 every request, so a model that reads it can reuse nothing of the prompt before: it is passed over.
 """
 
+ELSEWHERE = frozenset(
+    {
+        "browser_state",
+        "container_upload",
+        "fallback",
+        "mcp_tool_listing",
+        "tool_addition",
+        "tool_removal",
+    }
+)
+"""Blocks that mean something to Anthropic's servers alone. Its SDKs ask programs to send them back
+with the history, so a conversation that began there has them for good."""
+
 
 class MessageReader:
     """Reads the system prompt and the messages of one request."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, offers_tools: bool = False) -> None:
         self.turns = Turns()
         self.left_out: list[str] = []
+        self._offers_tools = offers_tools
 
     def system(self, value: Any) -> None:
         """The `system` of a request: a text, blocks, or nothing."""
@@ -119,7 +137,9 @@ class MessageReader:
         read = _PARTS.get(kind) if type(kind) is str else None
         if read is not None:
             return read(self, block, where)
-        if type(kind) is str and kind.endswith(("_tool_use", "_tool_result")):
+        if type(kind) is str and (
+            kind in ELSEWHERE or kind.endswith(("_tool_use", "_tool_result"))
+        ):
             self.left_out.append(f"block {kind[:60]}")
             return []
         raise unsupported(
@@ -151,8 +171,7 @@ class MessageReader:
             case "content":
                 body = self._parts(source.get("content"), f"{inside}.content")
             case "base64":
-                kind = _text(source, "media_type", inside)
-                body = [text_part(text_of_file(kind, _text(source, "data", inside), inside))]
+                body = [text_part(self._file(source, inside))]
             case _:
                 raise unsupported(
                     inside,
@@ -160,6 +179,20 @@ class MessageReader:
                     "from the network and keeps no files.",
                 )
         return [*[text_part(line) for line in head], *body]
+
+    def _file(self, source: Mapping[str, Any], where: str) -> str:
+        """A file's text, or to an agent's model that it has none."""
+        kind, data = _text(source, "media_type", where), _text(source, "data", where)
+        try:
+            return text_of_file(kind, data, where)
+        except ApiError:
+            if not self._offers_tools:
+                raise
+        self.left_out.append(f"document {kind[:60]}")
+        return f"(This file of type {kind[:60]} cannot be shown here. A tool may read its text.)"
+
+    def _compaction(self, block: Mapping[str, Any], where: str) -> list[Part]:
+        return [] if block.get("content") is None else [text_part(_text(block, "content", where))]
 
     def _search_result(self, block: Mapping[str, Any], where: str) -> list[Part]:
         head = [block[name] for name in ("title", "source") if type(block.get(name)) is str]
@@ -227,5 +260,6 @@ _PARTS: dict[str, Callable[[MessageReader, Mapping[str, Any], str], list[Part]]]
     "document": MessageReader._document,
     "search_result": MessageReader._search_result,
     "tool_reference": MessageReader._reference,
+    "compaction": MessageReader._compaction,
 }
 """What a model here can be shown."""

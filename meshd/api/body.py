@@ -7,13 +7,15 @@ of bounded length), so that nothing that is accepted here is refused by a peer.
 
 JavaScript counts a text in halves of characters and writes half an emoji, where it was cut, as an
 escape of its own. That is JSON and no Unicode: it becomes a question mark, as in answers, because
-an agent that has cut a text so would send it again with every request of that conversation.
+an agent that has cut a text so would send it again with every request of that conversation. A byte
+order mark in front, which editors on Windows write into files that are then sent, is passed over.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from contextlib import suppress
 from typing import Any
 
@@ -39,7 +41,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`. Raises ApiError (400)."""
     if not body:
         raise _malformed("The request body is empty. Send a JSON object.")
-    value = _decode(body)
+    value = _decode(body.removeprefix(BOM_UTF8))
     if type(value) is not dict:
         raise _malformed("The request body must be a JSON object, in braces.")
     return value

@@ -1,9 +1,14 @@
 """Chat turns as clients send them, checked and brought to one form.
 
-Four normalisations, because the chat templates of local models know no more than this: `developer`
+Six normalisations, because the chat templates of local models know no more than this: `developer`
 is `system` by its newer name; parts that are all text (or a refusal) become one string, joined by
 newlines as llama.cpp and vLLM join them; `function_call` and the role `function` become a tool call
-and its answer; and nothing else is touched.
+and its answer; a turn that says nothing has an empty text, and a call without arguments an empty
+object; and nothing else is touched.
+
+OpenAI's own servers refuse an array without parts, and a tool that answered null. llama-server and
+vLLM take both, and agents' histories have them (a tool without output, an assistant that only
+called): refused here, they would end a conversation that nobody can mend.
 
 A turn with a picture keeps its parts: whether the model sees is the router's question, and a
 picture is never dropped here. Pictures come inside the request, as data URLs. An address on the
@@ -23,8 +28,12 @@ from protocol import limits
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
-_NULLABLE = frozenset({"assistant"})
-"""Roles that may say nothing: an assistant's turn can be tool calls alone."""
+NO_ARGUMENTS = "{}"
+"""Of a call that needs none. Servers stream an empty text for them, clients send that back, and
+Ollama's server takes no more than JSON."""
+
+_NULLABLE = frozenset({"assistant", "tool", "function"})
+"""Roles that may say nothing: an assistant's turn can be calls alone, a tool can be mute."""
 
 
 def conversation(value: Any) -> list[Any]:
@@ -65,6 +74,8 @@ def _message(turn: Any, where: str) -> dict[str, Any]:
         message = {**message, "content": _content(content, f"{where}.content")}
     elif content is None:
         _check_silent(turn, role, where)
+        if not message.get("tool_calls"):
+            message = {**message, "content": ""}
     elif type(content) is not str:
         raise bad_type(
             f"{where}.content",
@@ -73,8 +84,17 @@ def _message(turn: Any, where: str) -> dict[str, Any]:
     for name in ("name", "tool_call_id"):
         _check_type(turn, name, str, where)
     if message.get("tool_calls") is not None:
-        _check_tool_calls(message["tool_calls"], f"{where}.tool_calls")
+        calls = message["tool_calls"]
+        _check_tool_calls(calls, f"{where}.tool_calls")
+        if any(not call["function"]["arguments"] for call in calls):
+            message = {**message, "tool_calls": [_with_arguments(call) for call in calls]}
     return message
+
+
+def _with_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    """A call whose arguments are JSON also where there are none."""
+    function = call["function"]
+    return {**call, "function": {**function, "arguments": function["arguments"] or NO_ARGUMENTS}}
 
 
 def _modern(turn: dict[str, Any], role: str, where: str) -> dict[str, Any]:
@@ -116,7 +136,9 @@ def _check_silent(turn: dict[str, Any], role: str, where: str) -> None:
         raise missing(
             f"{where}.content", f"'{where}.content' is missing. A {role} message needs content."
         )
-    if not turn.get("tool_calls") and not turn.get("function_call") and "content" not in turn:
+    if role == "assistant" and not (
+        turn.get("tool_calls") or turn.get("function_call") or "content" in turn
+    ):
         raise missing(
             f"{where}.content",
             f"'{where}.content' is missing, and there are no tool_calls in its place.",
@@ -125,8 +147,6 @@ def _check_silent(turn: dict[str, Any], role: str, where: str) -> None:
 
 def _content(parts: list[Any], where: str) -> Any:
     """One string when every part is text or a refusal, else the parts as they came."""
-    if not parts:
-        raise bad_value(where, f"'{where}' is an empty array. Send a string or at least one part.")
     for index, part in enumerate(parts):
         _check_part(part, f"{where}[{index}]")
     if all(part["type"] in _SPOKEN for part in parts):

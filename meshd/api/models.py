@@ -1,14 +1,16 @@
-"""The models of the mesh, as OpenAI lists them and with what local clients look for beside it.
+"""The models of the mesh, as OpenAI and Anthropic list them and with what local clients look for.
 
-The four required keys come first. The rest are de-facto extras, each read by somebody:
-`max_model_len` (vLLM's, read by Frigate), `meta.n_ctx`, `architecture` and `status` (llama.cpp's,
-read by Zed and Open WebUI), `aliases`; `nodes`, `quantisation` and `emulated` are ours, and so is
-`second_hand`: another node is where it comes from, by an address that the owner gave as a server's.
+OpenAI's four required keys come first, then Anthropic's, which clash with none of them: one list
+serves both SDKs. The rest are de-facto extras, each read by somebody: `max_model_len` (vLLM's, read
+by Frigate), `meta.n_ctx`, `architecture` and `status` (llama.cpp's, read by Zed and Open WebUI),
+`aliases`; `nodes`, `quantisation` and `emulated` are ours, and so is `second_hand`: another node is
+where it comes from, by an address that the owner gave as a server's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from meshd.core.routing.names import WORDS, Known, choose, spelt
@@ -30,6 +32,11 @@ def model_object(model: Mapping[str, Any]) -> dict[str, Any]:
         "object": "model",
         "created": int(model["created"]),
         "owned_by": OWNER,
+        "type": "model",
+        "display_name": model["id"],
+        "created_at": datetime.fromtimestamp(int(model["created"]), UTC).isoformat(),
+        "lifecycle": "active",
+        "max_input_tokens": context_length or None,
         "max_model_len": context_length or None,
         "meta": {"n_ctx": context_length or None},
         "architecture": {"input_modalities": taken, "output_modalities": given},
@@ -44,8 +51,15 @@ def model_object(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_list(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The body of `/v1/models`."""
-    return {"object": "list", "data": [model_object(model) for model in models]}
+    """The body of `/v1/models`: all of it is one page."""
+    ids = [model["id"] for model in models] or [None]
+    return {
+        "object": "list",
+        "data": [model_object(model) for model in models],
+        "has_more": False,
+        "first_id": ids[0],
+        "last_id": ids[-1],
+    }
 
 
 def find_model(models: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | Failure:

@@ -13,7 +13,8 @@ goes into the next: messages, calls and their outputs, and thoughts. What each b
                                   has encrypted cannot be read and are passed over
     additional_tools              tools, offered like the others (`meshd.api.responses_tools`)
     web_search_call and the like  ran on OpenAI's servers and left no output: named in a header
-    item_reference, compaction    point into somebody else's storage: refused
+    item_reference, compaction    hold what another service keeps or has encrypted, for what came
+                                  before; without it the question is another one: refused
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 from meshd.api.errors import bad_type, bad_value, missing, unsupported
 from meshd.api.fields import json_type
+from meshd.api.messages import NO_ARGUMENTS
 from meshd.api.responses_tools import INPUT, chat_name
 from meshd.api.turns import Part, Turns, picture_part, text_of_file, text_part
 from protocol import limits
@@ -112,7 +114,7 @@ class InputReader:
         self.turns.assistant(thought=unwrap(item.get("encrypted_content")))
 
     def _function_call(self, item: Mapping[str, Any], where: str) -> None:
-        arguments = _text(item, "arguments", where)
+        arguments = _text(item, "arguments", where) or NO_ARGUMENTS
         namespace = item.get("namespace")
         name = chat_name(_text(item, "name", where), namespace if type(namespace) is str else "")
         self._call(item, name, arguments, where)
@@ -150,11 +152,16 @@ class InputReader:
             raise bad_type(f"{where}.tools", f"'{where}.tools' must be an array.")
         self.tools += tools
 
+    def _compacted(self, item: Mapping[str, Any], where: str) -> None:
+        """Codex's mark: with a summary in it, or of one that stands in the messages."""
+        if item.get("encrypted_content") is not None:
+            self._elsewhere(item, where)
+
     def _elsewhere(self, item: Mapping[str, Any], where: str) -> None:
         raise unsupported(
             where,
-            f"'{where}' is of type '{item.get('type')}' and points to what another service keeps. "
-            "Nothing is stored here; send the items themselves.",
+            f"'{where}' is of type '{item.get('type')}', which only the service that made it can "
+            "read. Nothing is stored here; send the items themselves.",
         )
 
 
@@ -236,4 +243,7 @@ _ITEMS: dict[str, Callable[[InputReader, Mapping[str, Any], str], None]] = {
     "additional_tools": InputReader._additional_tools,
     "item_reference": InputReader._elsewhere,
     "compaction": InputReader._elsewhere,
+    "compaction_summary": InputReader._elsewhere,
+    "compaction_trigger": InputReader._elsewhere,
+    "context_compaction": InputReader._compacted,
 }

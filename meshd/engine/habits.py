@@ -8,6 +8,8 @@ Each has lists of its own beside the OpenAI one, and they tell what that one doe
   with (`num_ctx` of the model, else OLLAMA_CONTEXT_TOKENS), not with what it was made for. What it
   calls its cloud models (`remote_host`) runs on somebody else's machines, and on its owner's
   account: no question of the mesh goes there unless he says so (`--engine openai:URL,model=ID`);
+  How much to think it is told as `reasoning_effort` alone, in four words, and refuses any other;
+  a model that cannot think refuses all of them;
 - LM Studio: `/api/v0/models`, with state, type, and both context lengths;
 - llama-server: `/v1/models` and `/props` (slots, context of a slot, template, modalities); as a
   router of several models it says `status.value` in its list;
@@ -32,6 +34,7 @@ from meshd.engine.listing import COLD_STATES, Listed, read_listing
 from meshd.engine.names import model_name
 from protocol import limits
 from protocol.frozen import frozen
+from protocol.jobs import Job
 from protocol.load import ModelRecord
 
 OLLAMA_CONTEXT_TOKENS = 4_096
@@ -46,6 +49,9 @@ CAPABILITY_WORDS = {
     "audio": "audio",
 }
 """The servers' words for what a model can do, in ours."""
+
+OLLAMA_EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}
+"""Efforts that other services have, in Ollama's words (none, low, medium, high)."""
 
 TOOLS = re.compile(r"\btools\b")
 NUM_CTX = re.compile(r"^num_ctx\s+(\d{1,9})$", re.MULTILINE)
@@ -124,6 +130,22 @@ def ollama_listed(
             full = replace(record, context_length=context, capabilities=known.capabilities)
             found.append(Listed(full, name in running, name))
     return found[: limits.MODELS_MAX]
+
+
+def ollama_job(job: Job, record: ModelRecord) -> Job:
+    """The job as an Ollama server is asked it: what is said of thinking, in its words."""
+    if not isinstance(job.extras, dict) or _THINKING.isdisjoint(job.extras):
+        return job
+    extras = {name: value for name, value in job.extras.items() if name not in _THINKING}
+    switches = _object(job.extras.get("chat_template_kwargs"))
+    is_off = switches.get("enable_thinking") is False
+    effort = "none" if is_off else _word(job.extras.get("reasoning_effort"))
+    if effort and "thinking" in record.capabilities:
+        extras["reasoning_effort"] = OLLAMA_EFFORTS.get(effort, effort)
+    return replace(job, extras=extras)
+
+
+_THINKING = frozenset({"reasoning_effort", "chat_template_kwargs"})
 
 
 # The others

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -25,13 +27,12 @@ def failure_of_error(error: Any) -> Failure:
     return failure_of("engine_failed", f"the upstream server failed: {message}", elsewhere=True)
 
 
-def failure_of_status(status: int, body: bytes, retry_after: str) -> Failure:
-    """An HTTP error of the upstream, in our words and with its own message."""
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        decoded = body.decode("utf-8", "replace").strip() or f"HTTP status {status}"
-    error = decoded.get("error", decoded) if isinstance(decoded, dict) else decoded
+def failure_of_status(
+    status: int, body: bytes, retry_after: str = "", location: str = ""
+) -> Failure:
+    """An HTTP error of the upstream, in our words and with its own message. `retry_after` and
+    `location` are its headers."""
+    error = _error_of(status, body, location)
     message, word = _error_words(error)
     param = error.get("param") if isinstance(error, dict) else None
     if _is_context(message, word):
@@ -40,6 +41,10 @@ def failure_of_status(status: int, body: bytes, retry_after: str) -> Failure:
         status, ("bad_request", False) if 400 <= status < 500 else ("engine_failed", True)
     )
     said = message if code == "bad_request" else f"the upstream server says: {message}"
+    if status == HTTPStatus.NOT_FOUND and "model" not in f"{message} {word}".lower():
+        code = "unsupported"
+    if code == "unsupported":
+        said = f"the upstream server does not serve this: {message}"
     return failure_of(
         code,
         said,
@@ -49,10 +54,26 @@ def failure_of_status(status: int, body: bytes, retry_after: str) -> Failure:
     )
 
 
+def _error_of(status: int, body: bytes, location: str) -> Any:
+    """The error object or text of a body. A page for a person says nothing that its status does
+    not: it is a proxy's, or that of a server of another kind."""
+    if location and 300 <= status < 400:
+        return f"HTTP status {status}, go to {location}; give that address instead"
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = body.decode("utf-8", "replace").strip()
+        if text.startswith("<"):
+            return f"HTTP status {status}, with a page and no reason"
+        return text or f"HTTP status {status}"
+    return decoded.get("error", decoded) if isinstance(decoded, dict) else decoded
+
+
 STATUS_CODES: Mapping[int, tuple[str, bool]] = {
     401: ("unauthorized", True),
     403: ("unauthorized", True),
     404: ("model_not_found", True),
+    405: ("unsupported", True),
     408: ("timeout", True),
     429: ("overloaded", True),
     501: ("unsupported", True),
@@ -60,7 +81,16 @@ STATUS_CODES: Mapping[int, tuple[str, bool]] = {
     504: ("timeout", True),
     507: ("insufficient_memory", True),
 }
-"""Our code, and whether another node may do better. Else 4xx are bad requests."""
+"""Our code, and whether another node may do better. Else 4xx are bad requests. A 404 that says
+nothing of a model is about the path: nothing of the kind is served there."""
+
+CONTEXT = re.compile(
+    r"maximum context length|context length (is|of) only|too long to fit into the model"
+    r"|(exceeds?|greater than|longer than) the (model's |available )?context (length|size|window)",
+    re.IGNORECASE,
+)
+"""How vLLM, SGLang, LM Studio and older llama.cpp say that a prompt does not fit, without a code
+for it."""
 
 RETRY_AFTER_DEFAULT_S = 1.0
 RETRY_AFTER_MAX_S = 3_600.0
@@ -86,4 +116,5 @@ def _error_words(error: Any) -> tuple[str, str]:
 
 
 def _is_context(message: str, word: str) -> bool:
-    return "context_length_exceeded" in word or "exceed_context_size" in word
+    told = "context_length_exceeded" in word or "exceed_context_size" in word
+    return told or CONTEXT.search(message) is not None

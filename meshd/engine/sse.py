@@ -2,7 +2,8 @@
 
 Only what a model server sends matters: lines end with LF or CRLF, `data:` lines carry a payload,
 an empty line ends an event, everything else (comments, event names, ids, retry) is passed over. A
-payload that spans several `data:` lines is joined with LF, as the standard says.
+payload that spans several `data:` lines is joined with LF, and a byte order mark before the first
+one is passed over, as the standard says.
 
 The bytes may be cut anywhere; the payloads are the same.
 """
@@ -17,6 +18,10 @@ FIRST_EVENTS = 3
 
 LINE_COST_BYTES = 64
 """Memory that a line takes besides its text, so that many short ones count as what they cost."""
+
+
+BOM_DATA = b"\xef\xbb\xbfdata:"
+"""How a stream begins whose server writes UTF-8 as Windows programs do."""
 
 
 class SseError(ValueError):
@@ -60,6 +65,8 @@ class SseSplitter:
                 self._keep(line)
             elif self._lines and line in {b"", b"\r"}:
                 payloads.append(self._event())
+            elif line[:8] == BOM_DATA:
+                self._keep(line[3:])
 
     def _keep(self, line: bytes) -> None:
         start = 6 if line[5:6] == b" " else 5

@@ -22,10 +22,8 @@ and the template says how this model was trained to be offered tools. A template
 Arguments of earlier calls come as JSON text and are given to the program as objects, because
 templates print them with `tojson`.
 
-Some programs take a system message in front only, or one turn of each side in turn, and agents send
-reminders of the system in the middle. What such a program refuses is put to it once more, with the
-reminder said by the user, where it stood: moved to the front it would change the beginning of the
-prompt, and with it all that is in the cache.
+What such a program refuses is put to it once more in the strictest order
+(`meshd.engine.orderly`).
 
 Message content may be a text, a list of parts, or nothing. Text parts are joined; any other part
 (a picture, a sound) is refused, because this engine runs text models.
@@ -40,6 +38,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from meshd.engine.orderly import orderly
 from meshd.engine.thoughts import thoughts_of
 
 Render = Callable[[bytes, Sequence[tuple[bytes, bytes]]], str | None]
@@ -128,7 +127,7 @@ class ChatTemplate:
             return _run(template, {**named, "messages": turns})
         except ChatError:
             with contextlib.suppress(ChatError):
-                return _run(template, {**named, "messages": _in_turn(turns)})
+                return _run(template, {**named, "messages": orderly(turns)})
             raise
 
 
@@ -231,21 +230,6 @@ def _turn(index: int, message: Any) -> dict[str, Any]:
         if isinstance(message.get(name), str):
             turn[name] = message[name]
     return turn
-
-
-def _in_turn(turns: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The same with one system turn, in front; later ones are the user's, who says all that stands
-    together in one turn."""
-    said: list[Mapping[str, Any]] = []
-    for turn in turns:
-        role, before = turn["role"], said[-1]["role"] if said else "system"
-        if role == "system" and before != "system":
-            role = "user"
-        if said and role == before and role in ("system", "user"):
-            said[-1] = {**said[-1], "content": f"{said[-1]['content']}\n{turn['content']}"}
-        else:
-            said.append({**turn, "role": role})
-    return said
 
 
 def _call(where: str, call: Any) -> dict[str, Any]:

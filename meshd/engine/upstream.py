@@ -9,7 +9,9 @@ speech and pictures do one thing at a time.
 The way of a job is kept short, because it is the whole gateway's way: a small client of our own
 with connections kept alive, a body encoded once, events decoded from each network read as one
 batch. A plain job is one plain request. Nothing is tried twice once anything was answered: that is
-the router's business.
+the router's business. The one exception is a conversation that the model's template refuses for the
+order of its turns: every node's server has the same template, so it is asked once more in another
+order (`meshd.engine.orderly`).
 
 Faults of the server become failures that say whose fault it is: refused connections, error
 statuses, broken streams, answers that end without an end.
@@ -33,14 +35,15 @@ from meshd.core.ports import Batch, EngineError, EventStream
 from meshd.core.stats import SpeedMeter, load_guess_s
 from meshd.engine import raw
 from meshd.engine.failures import failure_of
+from meshd.engine.habits import ollama_job
 from meshd.engine.http1 import HttpError
 from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
 from meshd.engine.listing import UPSTREAM, Listed, read_listing, unlisted
-from meshd.engine.openai_answer import AnswerStream, PlainAnswer
-from meshd.engine.openai_failures import STATUS_CODES, failure_of_status
-from meshd.engine.openai_vectors import VectorAnswer, vectors_body
+from meshd.engine.openai_vectors import vectors_body
 from meshd.engine.openai_wire import request_body, request_path
+from meshd.engine.orderly import in_either_order, is_orderly
 from meshd.engine.sse import first_events_apart
+from meshd.engine.upstream_replies import failure_in, is_refusal, reader_of
 from meshd.rhythm import Steady
 from protocol.jobs import Failure, Finish, Job
 from protocol.load import ModelLoad, ModelRecord
@@ -59,6 +62,9 @@ ERROR_BODY_MAX_BYTES = 64 * 1024
 LISTING_MAX_BYTES = 4 * 1024 * 1024
 """Read of a listing: llama.cpp's router tells about 1 kB per model."""
 
+NOTHING_THERE = frozenset({404, 405, 501})
+"""Statuses for a path that a server does not have."""
+
 
 Get = Callable[[str, Any], Awaitable[Any]]
 """Asks a server for a path below its root: GET, or POST of a JSON body that is not None. The
@@ -73,6 +79,10 @@ class ListingLate(ValueError):
 
     def __init__(self) -> None:
         super().__init__(f"no list of models within {LISTING_TIMEOUT_S:.0f} s")
+
+
+class ListingAbsent(ValueError):
+    """A server is there, and has no list of models."""
 
 
 class UpstreamEngine:
@@ -141,6 +151,8 @@ class UpstreamEngine:
         raise EngineError(f"{model_id} belongs to {self.name}; unload it there")
 
     def generate(self, job: Job) -> EventStream:
+        if job.kind == "chat" and not is_orderly(job.messages):
+            return in_either_order(self._generate, job)
         return self._generate(job)
 
     def _load(self, each: Listed) -> ModelLoad:
@@ -170,19 +182,21 @@ class UpstreamEngine:
         try:
             began = monotonic()
             listed = self._listed[model_id]
-            exchange = await self._ask_for(job, listed.served_name or model_id)
-            if _is_refusal(job, exchange.status):
-                yield [await _refused(exchange)]
+            exchange = await self._ask_for(job, listed)
+            if is_refusal(job, exchange.status):
+                yield [failure_in(exchange, await exchange.read_at_most(ERROR_BODY_MAX_BYTES))]
                 return
-            answer = _reader(job, exchange, began)
+            answer = reader_of(job, exchange, began)
             begun = False
-            while not answer.is_over:
+            while True:
                 received = await exchange.read()
                 for piece in (received,) if begun else first_events_apart(received):
                     batch = answer.take(piece, monotonic())
                     if batch:
                         begun = True
                         yield self._learned(listed, batch)
+                    if answer.is_over:
+                        return
         except (ConnectionFailed, HttpError) as error:
             yield [self._failure(error, answered=exchange is not None)]
         finally:
@@ -190,8 +204,11 @@ class UpstreamEngine:
             if exchange is not None:
                 exchange.end()
 
-    async def _ask_for(self, job: Job, served_name: str) -> Exchange:
+    async def _ask_for(self, job: Job, listed: Listed) -> Exchange:
         """Send the job's request. Raises ConnectionFailed and HttpError."""
+        served_name = listed.served_name or listed.record.model_id
+        if listed.record.engine == "ollama":
+            job = ollama_job(job, listed.record)
         if job.raw is not None:
             body = raw.body_for(job.raw, served_name)
             path = self._base.removesuffix("/v1") + job.raw.path
@@ -264,7 +281,10 @@ class UpstreamEngine:
             self._bases = (base, *(other for other in self._bases if other != base))
             self._keep(listed, "")
             return
-        self._miss(trouble)
+        if self._only and isinstance(trouble, ListingAbsent):
+            self._keep([], "")
+        else:
+            self._miss(trouble)
 
     async def _refresh_by(self, lister: Lister) -> None:
         try:
@@ -300,7 +320,7 @@ class UpstreamEngine:
             raise ValueError("it hung up instead of listing its models; name one with model=ID")
         try:
             listed = read_listing(msgspec.json.decode(body), self.name)
-        except (UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             listed = None
         if listed is None:
             raise ValueError("its /models is not a list of models")
@@ -311,7 +331,8 @@ class UpstreamEngine:
         try:
             answer = await exchange.read_at_most(LISTING_MAX_BYTES)
             if exchange.status != 200:
-                raise ValueError(failure_of_status(exchange.status, answer, "").message)
+                reason = failure_in(exchange, answer).message
+                raise (ListingAbsent if exchange.status in NOTHING_THERE else ValueError)(reason)
             return answer
         finally:
             exchange.end()
@@ -355,29 +376,3 @@ def _candidate_bases(path: str) -> tuple[str, ...]:
     """Where the API may lie: people give the address with or without /v1."""
     plain = path.rstrip("/")
     return (plain,) if plain.endswith("/v1") else (f"{plain}/v1", plain)
-
-
-async def _refused(exchange: Exchange) -> Failure:
-    body = await exchange.read_at_most(ERROR_BODY_MAX_BYTES)
-    return failure_of_status(exchange.status, body, exchange.header("retry-after"))
-
-
-def _is_refusal(job: Job, status: int) -> bool:
-    """Is this answer no answer? A raw one is, with most statuses; what only the server can say of
-    a request is for the one who made it."""
-    if job.kind == "raw":
-        return status >= 500 or status in STATUS_CODES
-    return status != 200
-
-
-Reader = AnswerStream | PlainAnswer | VectorAnswer | raw.RawAnswer
-
-
-def _reader(job: Job, exchange: Exchange, began: float) -> Reader:
-    """By what the server sends, not by what was asked: some answer a stream in one piece."""
-    kind = exchange.header("content-type")
-    if job.kind == "raw":
-        return raw.RawAnswer(exchange.status, kind, began)
-    if job.kind == "embedding":
-        return VectorAnswer(job, began)
-    return (AnswerStream if kind.startswith("text/event-stream") else PlainAnswer)(job, began)

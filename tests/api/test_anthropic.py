@@ -59,9 +59,32 @@ def test_a_header_names_the_session_better_than_the_user():
 
 def test_unknown_fields_are_passed_over():
     """They concern another house."""
+    assert read(container="c", context_management={}, thread={"type": "create"}).job.extras is None
+
+
+def test_an_agent_may_have_opened_a_file_that_cannot_be_shown():
+    """With tools to offer, its model is told; without, the question is refused."""
+    source = {"type": "base64", "media_type": "application/pdf", "data": ""}
+    opened = [{"role": "user", "content": [{"type": "document", "source": source}]}]
     assert (
-        read(container="c", context_management={}, mcp_servers=[], speed="fast").job.extras is None
+        read(messages=opened, tools=[TOOL]).lines == "x-mesh-left-out: document application/pdf\r\n"
     )
+    with pytest.raises(ApiError, match="only text files"):
+        read(messages=opened)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("thread", {"type": "continue", "previous_message_id": "msg_1"}),
+        ("compaction", {"type": "summary"}),
+    ],
+)
+def test_what_is_not_meant_as_a_question_is_refused(name, value):
+    """It would be answered without what came before, or instead of being summed up."""
+    with pytest.raises(ApiError) as raised:
+        read(**{name: value})
+    assert (raised.value.param, raised.value.code) == (name, "unsupported")
 
 
 def test_tools_are_functions():

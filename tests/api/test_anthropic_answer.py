@@ -351,3 +351,17 @@ def test_an_error_of_ours_has_its_shape_too():
         "type": "request_too_large",
         "message": "big",
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("it has 9 tokens", "prompt is too long: it has 9 tokens"),
+        ("The prompt is too long: 9 > 8.", "The prompt is too long: 9 > 8."),
+    ],
+)
+def test_a_prompt_that_does_not_fit_is_told_in_the_words_that_agents_know(words, said):
+    """They shorten the conversation and go on; this dialect has no code for it."""
+    failure = Failure("context_length_exceeded", words, elsewhere=False)
+    status, body = refuse(from_failure(failure), "r1")
+    assert (status, json.loads(body)["error"]["message"]) == (400, said)

@@ -2,12 +2,16 @@
 
 import pytest
 
-from meshd.api.anthropic_blocks import MessageReader
+from meshd.api.anthropic_blocks import ELSEWHERE, MessageReader
 from meshd.api.errors import ApiError
 
 PICTURE = {
     "type": "image",
     "source": {"type": "base64", "media_type": "image/png", "data": "AA=="},
+}
+PDF = {
+    "type": "document",
+    "source": {"type": "base64", "media_type": "application/pdf", "data": ""},
 }
 SHOWN = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 
@@ -139,6 +143,32 @@ def test_what_another_services_tools_did_is_named():
     assert reader.left_out == ["block server_tool_use", "block web_search_tool_result"]
 
 
+@pytest.mark.parametrize("kind", sorted(ELSEWHERE))
+def test_what_another_service_noted_for_itself_is_named(kind):
+    """Its SDKs send it back with every request, so a refusal would end the conversation."""
+    reader = MessageReader()
+    reader.messages([user(text("a")), assistant({"type": kind}, text("b"))])
+    assert reader.left_out == [f"block {kind}"]
+    assert reader.turns.messages("messages")[1]["content"] == "b"
+
+
+@pytest.mark.parametrize(("summary", "said"), [("Long ago.", "Long ago.\nb"), (None, "b")])
+def test_the_summary_of_what_was_compacted_is_read(summary, said):
+    """Null is a compaction that failed, and nothing."""
+    block = {"type": "compaction", "content": summary, "signature": "x"}
+    assert turns(user(text("a")), assistant(block, text("b")))[1]["content"] == said
+
+
+def test_an_agents_model_is_told_of_a_file_that_cannot_be_shown():
+    """The history keeps it, and a tool may read it; a plain question about it is refused."""
+    reader = MessageReader(offers_tools=True)
+    reader.messages([user(result("toolu_1", [PDF])), user(PDF, text("b"))])
+    answer, asked = reader.turns.messages("messages")
+    assert answer["content"].startswith("(This file of type application/pdf cannot be shown")
+    assert asked["content"] == f"{answer['content']}\nb"
+    assert reader.left_out == ["document application/pdf"] * 2
+
+
 @pytest.mark.parametrize(
     ("message", "param", "words"),
     [
@@ -161,12 +191,7 @@ def test_what_another_services_tools_did_is_named():
             "keeps no files",
         ),
         (
-            user(
-                {
-                    "type": "document",
-                    "source": {"type": "base64", "media_type": "application/pdf", "data": ""},
-                }
-            ),
+            user(PDF),
             "messages[0].content[0].source",
             "only text files",
         ),

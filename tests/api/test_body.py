@@ -13,6 +13,11 @@ def test_an_object_is_decoded():
     }
 
 
+def test_a_byte_order_mark_is_passed_over():
+    """Editors on Windows write one into files that are then sent."""
+    assert decode_object(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

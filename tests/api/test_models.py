@@ -14,6 +14,11 @@ def test_a_model_has_the_required_keys_and_the_usual_extras():
         "object": "model",
         "created": 1_700_000_000,
         "owned_by": "meshd",
+        "type": "model",
+        "display_name": "org/tiny:q4",
+        "created_at": "2023-11-14T22:13:20+00:00",
+        "lifecycle": "active",
+        "max_input_tokens": 2048,
         "max_model_len": 2048,
         "meta": {"n_ctx": 2048},
         "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["text"]},
@@ -36,9 +41,12 @@ def test_what_is_unknown_is_null():
 
 
 def test_a_list_is_a_list():
-    """Also when it is empty."""
-    assert model_list([]) == {"object": "list", "data": []}
-    assert len(model_list([MODEL, MODEL])["data"]) == 2
+    """Also when it is empty. It is one page, which Anthropic's SDKs want to be told."""
+    page = {"object": "list", "has_more": False}
+    assert model_list([]) == page | {"data": [], "first_id": None, "last_id": None}
+    listed = model_list([MODEL, MODEL | {"id": "other"}])
+    assert len(listed.pop("data")) == 2
+    assert listed == page | {"first_id": "org/tiny:q4", "last_id": "other"}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ def called(turn):
     return [call["function"] for call in turn["tool_calls"]]
 
 
+def test_a_call_without_arguments_has_an_empty_object():
+    """Clients send back the empty text that was streamed for them."""
+    assert called(turns(CALL | {"arguments": ""})[0]) == [{"name": "f", "arguments": "{}"}]
+
+
 def test_a_conversation_with_a_call():
     """Thought, text and call are three items and one turn."""
     assert turns(
@@ -137,6 +142,12 @@ def test_calls_that_ran_elsewhere_are_named():
     assert reader.left_out == ["item web_search_call"]
 
 
+def test_a_mark_of_compaction_without_a_summary_says_nothing():
+    """Codex's own summary stands in a message."""
+    user = {"role": "user", "content": "a"}
+    assert turns({"type": "context_compaction"}, user) == (user,)
+
+
 @pytest.mark.parametrize(
     ("item", "param", "words"),
     [
@@ -144,6 +155,13 @@ def test_calls_that_ran_elsewhere_are_named():
         ({}, "input[0].type", "must say what the item is"),
         ({"type": "item_reference", "id": "x"}, "input[0]", "Nothing is stored here"),
         ({"type": "compaction"}, "input[0]", "send the items themselves"),
+        ({"type": "compaction_summary"}, "input[0]", "send the items themselves"),
+        ({"type": "compaction_trigger"}, "input[0]", "only the service that made it"),
+        (
+            {"type": "context_compaction", "encrypted_content": "x"},
+            "input[0]",
+            "send the items themselves",
+        ),
         ({"role": "tool", "content": "x"}, "input[0].role", "must be one of user"),
         ({"role": "user"}, "input[0].content", "not null"),
         ({"role": "user", "content": [3]}, "input[0].content[0]", "must be an object"),

@@ -67,6 +67,13 @@ def test_who_answered_stands_in_the_headers(client):
     assert raw.headers["x-mesh-node"] == "serving"
 
 
+def test_models_are_listed_by_name(client):
+    """What a program shows for choosing."""
+    listed = {model.id: model for model in client.models.list()}
+    assert listed[MODEL].display_name == MODEL
+    assert listed[MODEL].created_at.year >= 2026
+
+
 def test_a_stream(client):
     """The client's own accumulator ends with what a plain answer would have been."""
     question = asked("Hi\n<<say one two three>>")

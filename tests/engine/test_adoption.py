@@ -8,6 +8,7 @@ import logging
 import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -41,6 +42,7 @@ class Recorded:
     def __init__(self, **answers: object) -> None:
         self.answers = answers
         self.asked: list[str] = []
+        self.body: dict[str, Any] = {}
         self.port = 0
 
     @asynccontextmanager
@@ -64,9 +66,10 @@ class Recorded:
         self.asked.append(request.path)
         answer = self.answers.get(request.path)
         if request.path == "/v1/chat/completions":
+            self.body = await request.json()
             return web.json_response(
                 {
-                    "model": (await request.json())["model"],
+                    "model": self.body["model"],
                     "choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}],
                 }
             )
@@ -131,6 +134,15 @@ async def test_a_job_asks_for_the_model_by_the_servers_own_name(answer) -> None:
         )
     assert (text, isinstance(finish, Finish)) == ("hi", True)
     assert server.asked[-1] == "/v1/chat/completions"
+
+
+async def test_ollama_is_not_told_to_think_harder_with_a_model_that_cannot(answer) -> None:
+    """It would refuse every request of an agent that names an effort."""
+    server = Recorded(**OLLAMA)
+    job = Job("r", "chat", "llama3.2", messages=(), extras={"reasoning_effort": "high", "x": 1})
+    async with server.adopted("ollama") as engine:
+        await answer(engine, job)
+    assert (server.body["x"], "reasoning_effort" in server.body) == (1, False)
 
 
 async def test_slots_are_what_llama_server_says() -> None:

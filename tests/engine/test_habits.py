@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.engine import habits
+from protocol.jobs import Job
+from protocol.load import ModelRecord
 
 TAGS = {
     "models": [
@@ -233,3 +235,35 @@ def test_llama_servers_model_has_the_senses_that_it_names() -> None:
     assert "vision" in seen["vision"].capabilities
     assert "audio" not in seen["vision"].capabilities
     assert "audio" in seen["audio"].capabilities
+
+
+@pytest.mark.parametrize(
+    ("extras", "told"),
+    [
+        ({"reasoning_effort": "xhigh"}, {"reasoning_effort": "high"}),
+        ({"reasoning_effort": "none", "mirostat": 2}, {"reasoning_effort": "none", "mirostat": 2}),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, {"reasoning_effort": "none"}),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, {}),
+        ({"reasoning_effort": 7}, {}),
+    ],
+)
+def test_how_much_to_think_is_told_in_ollamas_words(extras, told):
+    """It refuses all others, and does not read the switches of a template."""
+    job = Job("r", "chat", "m", extras=extras)
+    assert (
+        habits.ollama_job(job, ModelRecord("m", "ollama", capabilities=("thinking",))).extras
+        == told
+    )
+
+
+def test_a_model_that_cannot_think_is_not_told_how_much_to():
+    """Ollama would refuse the request; coding agents name an effort with each."""
+    job = Job("r", "chat", "m", extras={"reasoning_effort": "high"})
+    assert habits.ollama_job(job, ModelRecord("m", "ollama", capabilities=("chat",))).extras == {}
+
+
+@pytest.mark.parametrize("extras", [None, {"mirostat": 2}])
+def test_whoever_says_nothing_of_thinking_is_asked_as_he_asked(extras):
+    """Nothing is made up."""
+    job = Job("r", "chat", "m", extras=extras)
+    assert habits.ollama_job(job, ModelRecord("m", "ollama")) is job

@@ -1,4 +1,4 @@
-"""Claims of meshd.engine.openai_answer, openai_wire and openai_failures."""
+"""Claims of meshd.engine.openai_answer and openai_wire."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.engine.openai_answer import PLAIN_MAX_BYTES, AnswerStream, PlainAnswer
-from meshd.engine.openai_failures import MESSAGE_MAX_CHARS, failure_of_status
+from meshd.engine.openai_failures import MESSAGE_MAX_CHARS
 from meshd.engine.openai_wire import CALLS_MAX, request_body, request_path
 from protocol.jobs import Failure, Finish, Job, ReasoningDelta, Sampling, TextDelta, ToolCallDelta
 
@@ -279,41 +279,6 @@ def test_a_broken_plain_answer_is_a_failure(body, said):
     failure = plain(body)[0]
     assert (failure.code, failure.elsewhere) == ("engine_failed", True)
     assert said in failure.message
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "code", "elsewhere"),
-    [
-        (400, b'{"error": {"message": "bad", "param": "n"}}', "bad_request", False),
-        (400, b'{"error": {"type": "exceed_context_size_error", "message": "x"}}',
-         "context_length_exceeded", False),
-        (401, b"{}", "unauthorized", True),
-        (404, b'{"error": "model not found"}', "model_not_found", True),
-        (422, b'{"detail": "bad"}', "bad_request", False),
-        (429, b"slow down", "overloaded", True),
-        (500, b"\xff", "engine_failed", True),
-        (503, b'{"error": {"message": "Loading model"}}', "overloaded", True),
-        (302, b"", "engine_failed", True),
-    ],
-)  # fmt: skip
-def test_http_errors_keep_their_meaning(status, body, code, elsewhere):
-    """Whose fault it is decides whether another node is asked."""
-    failure = failure_of_status(status, body, "")
-    assert (failure.code, failure.elsewhere) == (code, elsewhere)
-
-
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("", 1.0), ("Wed, 1 Jan", 1.0)])
-def test_retry_after_is_passed_on(header, seconds):
-    """A busy server knows best when to come back."""
-    assert failure_of_status(503, b"", header).retry_after_s == seconds
-
-
-def test_an_upstreams_words_and_param_are_passed_on():
-    """The person who asked reads what the server said."""
-    body = b'{"error": {"message": "temperature must be below 2", "param": "temperature"}}'
-    failure = failure_of_status(400, body, "")
-    assert failure.message == "temperature must be below 2"
-    assert failure.param == "temperature"
 
 
 def test_a_request_holds_what_was_asked_and_nothing_else():

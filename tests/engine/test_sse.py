@@ -25,6 +25,14 @@ def test_only_data_is_read():
     assert SseSplitter().feed(STREAM) == PAYLOADS
 
 
+@pytest.mark.parametrize("cut", range(12))
+def test_a_byte_order_mark_costs_no_event(cut):
+    """Servers on Windows write one, and the first word of the answer came behind it."""
+    stream = b"\xef\xbb\xbfdata: a\n\ndata: b\n\n"
+    splitter = SseSplitter()
+    assert splitter.feed(stream[:cut]) + splitter.feed(stream[cut:]) == [b"a", b"b"]
+
+
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_any_cut_of_the_bytes_gives_the_same_payloads(cuts):
     """Networks cut where they like."""

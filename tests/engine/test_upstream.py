@@ -18,6 +18,7 @@ from meshd.engine.upstream import UpstreamEngine
 from protocol.jobs import Finish, TextDelta
 from tests.engine.scripted import (
     CHUNK,
+    END,
     EVENTS,
     JOB,
     PLAIN,
@@ -50,6 +51,17 @@ async def test_a_named_model_is_the_only_one(script):
         assert [record.model_id for record in engine.models()] == ["n"]
     async with adopted(script, model="hidden") as engine:
         assert [record.model_id for record in engine.models()] == ["hidden"]
+
+
+@pytest.mark.parametrize("status", [b"404 No", b"405 No", b"401 Who"])
+async def test_a_named_model_needs_no_list(script, status):
+    """Many servers of speech and pictures have none; one that shuts us out serves nothing."""
+    script.listing = reply(b"", status=status)
+    async with adopted(script, model="m") as engine:
+        named = ["m"] if status != b"401 Who" else []
+        assert [record.model_id for record in engine.models()] == named
+    async with adopted(script) as engine:
+        assert engine.models() == ()
 
 
 async def test_a_stream_passes_through(script, answer):
@@ -124,7 +136,8 @@ async def test_a_connection_that_died_in_the_pool_costs_nothing(script, answer):
     ("sent", "code", "said"),
     [
         (reply(b'{"error": {"message": "no"}}', status=b"400 Bad"), "bad_request", "no"),
-        (reply(b'{"error": "who?"}', status=b"404 No"), "model_not_found", "who?"),
+        (reply(b'{"error": "no such model"}', status=b"404 No"), "model_not_found", "no such"),
+        (reply(b"", status=b"308 No", extra=b"location: /api\r\n"), "engine_failed", "go to /api"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{}", "engine_failed", "in the middle"),
         (reply(CHUNK, EVENTS), "engine_failed", "in the middle"),
         (reply(CHUNK + b"data: {oops\n\n", EVENTS), "engine_failed", "broken stream"),
@@ -148,6 +161,14 @@ async def test_a_fault_of_the_server_is_called_by_its_name(script, answer, sent,
     (failure,) = others
     assert failure.code == code
     assert said in failure.message
+
+
+async def test_what_follows_the_end_is_not_read(script, answer):
+    """Some proxies say `[DONE]` twice."""
+    script.replies = [reply(CHUNK + END + b"data: [DONE]\n\n", EVENTS)]
+    async with adopted(script) as engine:
+        text, (finish,) = await answer(engine, JOB)
+    assert (text, finish.reason) == ("hi", "stop")
 
 
 async def test_a_busy_server_says_when_to_come_back(script, answer):
