@@ -13,7 +13,9 @@ tells `take` which one it chose.
 - a schema that cannot be compiled is refused before the prompt is read, with the library's reason.
   Keywords it does not know are refused as well: an answer that silently breaks the schema is worse
   than none;
-- limits are those of the library, which stop a schema that would take seconds to compile.
+- limits are those of the library, which stop a schema that would take seconds to compile. Some are
+  met in the middle of an answer only (hundreds of optional fields): it fails then, and says why,
+  because what the library allows from there on is nothing but the end.
 
 Left out: constraints on an answer that may or may not call a tool.
 """
@@ -47,13 +49,25 @@ class GrammarError(ValueError):
 class Constraint:
     """What one answer may still say."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, param: str) -> None:
+        """`param` is the field of the request that gave the form."""
         self._matcher = matcher
+        self._param = param
 
     @property
     def is_over(self) -> bool:
         """The answer is complete, and nothing may follow."""
         return self._matcher.is_stopped()
+
+    def broken(self) -> GrammarError | None:
+        """Why the answer can be held to its form no further; None while it can."""
+        if not self._matcher.is_error():
+            return None
+        return GrammarError(
+            f"'{self._param}' holds a schema that this answer cannot be held to any further; ask "
+            f"for a simpler one: {_reason(self._matcher)}",
+            self._param,
+        )
 
     def allowed(self) -> bytes:
         """A bit for each token of the vocabulary, lowest first: may it come next?"""
@@ -75,11 +89,15 @@ def constrain(job: Job, form: ToolForm | None, tokenizer: LLTokenizer) -> Constr
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
     if matcher.is_error():
         raise GrammarError(
-            f"'{param}' holds a schema that cannot be kept to: "
-            f"{matcher.get_error()[:REASON_MAX_CHARS]}",
-            param,
+            f"'{param}' holds a schema that cannot be kept to: {_reason(matcher)}", param
         )
-    return Constraint(matcher)
+    return Constraint(matcher, param)
+
+
+def _reason(matcher: LLMatcher) -> str:
+    """What went wrong, in one line."""
+    said = matcher.get_error().replace("<non-verbose/>", "")
+    return " ".join(said.split())[:REASON_MAX_CHARS]
 
 
 def _schema(job: Job) -> dict[str, Any]:

@@ -111,3 +111,16 @@ def test_a_tool_that_nobody_offered_cannot_be_forced(tokenizer):
     with pytest.raises(GrammarError) as caught:
         constrain(job, HERMES, tokenizer)
     assert caught.value.param == "tool_choice"
+
+
+def test_a_form_that_turns_out_too_large_in_the_middle_is_broken(tokenizer):
+    """Hundreds of optional fields compile, and meet the library's limit at the first of them."""
+    wide = {"type": "object", "properties": {f"field{n}": {"type": "string"} for n in range(600)}}
+    constraint = constrain(form("json_schema", wide), None, tokenizer)
+    assert constraint.broken() is None
+    assert not constraint.take(b"{")
+    broken = constraint.broken()
+    assert broken is not None
+    assert broken.param == "response_format"
+    assert "any further" in str(broken)
+    assert "\n" not in str(broken)
