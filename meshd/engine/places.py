@@ -25,6 +25,9 @@ from protocol.load import ModelLoad, ModelRecord
 SET_ASIDE_S = 60.0
 """A model that could not be loaded is not tried again by requests for so long."""
 
+BROKEN = "its worker failed again and again"
+"""Why a model is set aside that could be loaded, and did not stay."""
+
 LOAD_GUESS_BYTES_S = 500e6
 """Loading speed told until measured: a SATA disk."""
 
@@ -141,6 +144,10 @@ class Place:
         if self.engine is not None:
             return self.is_broken
         return bool(self.trouble) and now - self.tried_at_s < SET_ASIDE_S
+
+    def why_aside(self, now: float) -> str:
+        """Why it is set aside; empty where it is not."""
+        return (self.trouble or BROKEN) if self.is_set_aside(now) else ""
 
     def record(self) -> ModelRecord:
         """As the catalog tells it, with what the running engine knows better."""

@@ -17,6 +17,7 @@ from meshd.engine import residency
 from meshd.engine.emulated import EmulatedEngine
 from meshd.engine.housing import Housing
 from meshd.engine.ledger import Ledger
+from meshd.engine.offers import Offers
 from meshd.engine.places import LoadRefused, Lodger, Machine
 from meshd.engine.residency import ResidentEngine
 from meshd.engine.spec import EmulatedSpec
@@ -333,9 +334,11 @@ async def test_a_model_that_cannot_be_loaded_is_set_aside(desk: Desk, housed) ->
         assert again.message == "a is set aside: a is corrupt"
         assert [record.model_id for record in engine.models()] == ["b"]
         assert engine.reserved_bytes == 0
+        assert Offers([engine]).why_aside("a") == "a is corrupt"
         desk.broken.clear()
         await engine.load("a")
         assert warm(engine) == {"a"}
+        assert not Offers([engine]).why_aside("a")
 
 
 async def test_a_pinned_model_whose_worker_is_lost_for_good_comes_back(
