@@ -34,6 +34,10 @@ from protocol.jobs import Job
 
 ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+"""The parameters of a tool that names none, as OpenAI defines it: an empty list. A small model that
+may write any object there writes one that does not end."""
+
 REASON_MAX_CHARS = 300
 """Of the library's explanation: the rest is the schema again."""
 
@@ -134,7 +138,8 @@ def _calls(job: Job, form: ToolForm) -> str:
     head, tail = ("[", "]") if form.is_list else ("", "")
     for index, function in enumerate(functions):
         begin = f'{head}{{"name": {json.dumps(function["name"])}, "{form.arguments}": '
-        parameters = _one_line(function.get("parameters") or {"type": "object"})
+        schema = function.get("parameters")
+        parameters = _one_line(NOTHING if schema is None else {"type": "object", **schema})
         rules.append(
             f"call{index}: {json.dumps(begin)} %json {json.dumps(parameters)} "
             f"{json.dumps('}' + tail)}"

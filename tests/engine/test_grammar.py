@@ -93,12 +93,15 @@ def test_a_form_that_is_none_is_refused(tokenizer, job):
         (HERMES, "required", '{"name": "a \\"b\\"", "arguments": {}}', True),
         (HERMES, "required", '{"name": "c", "arguments": {"n": 1}}', True),
         (HERMES, {"function": {"name": "c"}}, '{"name": "a', False),
+        (HERMES, "required", '{"name": "a \\"b\\"", "arguments": {"x"', False),
+        (HERMES, "required", '{"name": "c", "arguments": [', False),
         (HERMES, "required", "Sorry", False),
         (MISTRAL, "required", '[{"name": "c", "arguments": {}}]', True),
     ],
 )
 def test_a_forced_call_is_one_of_the_tools(tokenizer, family, choice, text, is_allowed):
-    """Whatever stands in their names, and in the form that the model was trained for."""
+    """Whatever stands in their names, and in the form that the model was trained for; arguments are
+    an object, and an empty one where a tool names no parameters."""
     job = Job("r", "chat", "m", tools=TOOLS, tool_choice=choice)
     constraint = constrain(job, family, tokenizer)
     assert may_say(constraint, text) == is_allowed
