@@ -116,6 +116,21 @@ class Place:
         """Its worker ended again and again: nothing of it is in memory."""
         return self.engine is not None and not self.engine.models()
 
+    def hold(self, engine: ModelEngine) -> None:
+        """Its engine is warm. Where its file was replaced since it was looked at, it is announced
+        as what it is now: who counts on equal weights must not go on here with other ones."""
+        self.engine, self.trouble = engine, ""
+        record, told = self.lodger.record, engine.models()
+        # Of a split model the engine reads the first part only, and the catalog adds its size.
+        if told and not record.fingerprint.startswith(told[0].fingerprint):
+            record = replace(
+                record,
+                fingerprint=told[0].fingerprint,
+                quantisation=told[0].quantisation,
+                size_bytes=told[0].size_bytes,
+            )
+            self.lodger = replace(self.lodger, record=record)
+
     def resident(self) -> Resident:
         """As the rules see it."""
         return Resident(

@@ -252,7 +252,7 @@ class ResidentEngine:
                 await engine.close()
                 await self._promise({})
                 raise
-            place.engine, place.trouble = engine, ""
+            place.hold(engine)
             place.load_s, place.last_used_s = self._clock() - began, self._clock()
             words = filter(None, (place.split.host.words(), place.split.words()))
             LOG.info("%s is loaded: %s", place.model_id, ", ".join(words))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ class Desk:
         self.card_bytes = 0
         self.load_s = 0.0
         self.on_card: dict[str, int] = {}
+        self.prints: dict[str, str] = {}
 
     def read(self) -> HostReading:
         return HostReading(10 * GB, 10 * GB - sum(self.taken.values()), self.pressure)
@@ -94,7 +96,8 @@ class Model(EmulatedEngine):
         self.desk.on_card.pop(self.model, None)
 
     def models(self) -> Sequence[ModelRecord]:
-        return () if self.model in self.desk.broken else super().models()
+        told = () if self.model in self.desk.broken else super().models()
+        return [replace(each, fingerprint=self.desk.prints.get(self.model, "")) for each in told]
 
     def cached_prefixes(self, model_id: str) -> bytes:
         return model_id.encode()
