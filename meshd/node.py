@@ -122,6 +122,7 @@ class Node:
             status=self._status,
             members=self._members,
             unreachable=self._net.peer_failed,
+            aside=self._offers.why_aside,
             peers=self,
             history=self.history,
         )

@@ -36,7 +36,28 @@ from protocol import limits
 from protocol.frozen import frozen
 from protocol.load import ModelRecord
 
+SAID_MAX = 256
+"""Different lines of the log: as many files that cannot be read as there are models kept."""
+
+
+class Once(logging.Filter):
+    """Lets a line into the log once: every look at the disks, one each minute, would say it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is new; none is when too many were."""
+        line = record.getMessage()
+        if line in self._said or len(self._said) >= SAID_MAX:
+            return False
+        self._said.add(line)
+        return True
+
+
 LOG = logging.getLogger(__name__)
+LOG.addFilter(Once())
 
 DEPTH_MAX = 8
 """Folders below a store's root: the Hugging Face cache needs four, and sub-folders a few more."""

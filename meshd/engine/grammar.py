@@ -13,7 +13,9 @@ tells `take` which one it chose.
 - a schema that cannot be compiled is refused before the prompt is read, with the library's reason.
   Keywords it does not know are refused as well: an answer that silently breaks the schema is worse
   than none;
-- limits are those of the library, which stop a schema that would take seconds to compile.
+- limits are those of the library, which stop a schema that would take seconds to compile. Some are
+  met in the middle of an answer only (hundreds of optional fields): it fails then, and says why,
+  because what the library allows from there on is nothing but the end.
 
 Left out: constraints on an answer that may or may not call a tool.
 """
@@ -32,6 +34,10 @@ from protocol.jobs import Job
 
 ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+"""The parameters of a tool that names none, as OpenAI defines it: an empty list. A small model that
+may write any object there writes one that does not end."""
+
 REASON_MAX_CHARS = 300
 """Of the library's explanation: the rest is the schema again."""
 
@@ -47,13 +53,25 @@ class GrammarError(ValueError):
 class Constraint:
     """What one answer may still say."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, param: str) -> None:
+        """`param` is the field of the request that gave the form."""
         self._matcher = matcher
+        self._param = param
 
     @property
     def is_over(self) -> bool:
         """The answer is complete, and nothing may follow."""
         return self._matcher.is_stopped()
+
+    def broken(self) -> GrammarError | None:
+        """Why the answer can be held to its form no further; None while it can."""
+        if not self._matcher.is_error():
+            return None
+        return GrammarError(
+            f"'{self._param}' holds a schema that this answer cannot be held to any further; ask "
+            f"for a simpler one: {_reason(self._matcher)}",
+            self._param,
+        )
 
     def allowed(self) -> bytes:
         """A bit for each token of the vocabulary, lowest first: may it come next?"""
@@ -75,11 +93,15 @@ def constrain(job: Job, form: ToolForm | None, tokenizer: LLTokenizer) -> Constr
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
     if matcher.is_error():
         raise GrammarError(
-            f"'{param}' holds a schema that cannot be kept to: "
-            f"{matcher.get_error()[:REASON_MAX_CHARS]}",
-            param,
+            f"'{param}' holds a schema that cannot be kept to: {_reason(matcher)}", param
         )
-    return Constraint(matcher)
+    return Constraint(matcher, param)
+
+
+def _reason(matcher: LLMatcher) -> str:
+    """What went wrong, in one line."""
+    said = matcher.get_error().replace("<non-verbose/>", "")
+    return " ".join(said.split())[:REASON_MAX_CHARS]
 
 
 def _schema(job: Job) -> dict[str, Any]:
@@ -116,7 +138,8 @@ def _calls(job: Job, form: ToolForm) -> str:
     head, tail = ("[", "]") if form.is_list else ("", "")
     for index, function in enumerate(functions):
         begin = f'{head}{{"name": {json.dumps(function["name"])}, "{form.arguments}": '
-        parameters = _one_line(function.get("parameters") or {"type": "object"})
+        schema = function.get("parameters")
+        parameters = _one_line(NOTHING if schema is None else {"type": "object", **schema})
         rules.append(
             f"call{index}: {json.dumps(begin)} %json {json.dumps(parameters)} "
             f"{json.dumps('}' + tail)}"

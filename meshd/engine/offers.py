@@ -43,6 +43,11 @@ class Offers:
             engine = next((each for each, record, _ in chosen if record.model_id == model_id), None)
         return engine
 
+    def why_aside(self, model: str) -> str:
+        """Why a model of this machine's own is not offered for a while; empty where it is."""
+        resident = (each for each in self._engines if isinstance(each, ResidentEngine))
+        return next(filter(None, (engine.why_aside(model) for engine in resident)), "")
+
     def names(self) -> tuple[str, ...]:
         """What runs the models that are offered, each once."""
         told = (record.engine for engine in self._engines for record in engine.models())

@@ -26,6 +26,9 @@ from protocol.load import ModelLoad, ModelRecord
 SET_ASIDE_S = 60.0
 """A model that could not be loaded is not tried again by requests for so long."""
 
+BROKEN = "its worker failed again and again"
+"""Why a model is set aside that could be loaded, and did not stay."""
+
 
 class ModelEngine(Engine, Protocol):
     """An engine for one model, which it holds in a process of its own."""
@@ -111,6 +114,21 @@ class Place:
         """Its worker ended again and again: nothing of it is in memory."""
         return self.engine is not None and not self.engine.models()
 
+    def hold(self, engine: ModelEngine) -> None:
+        """Its engine is warm. Where its file was replaced since it was looked at, it is announced
+        as what it is now: who counts on equal weights must not go on here with other ones."""
+        self.engine, self.trouble = engine, ""
+        record, told = self.lodger.record, engine.models()
+        # Of a split model the engine reads the first part only, and the catalog adds its size.
+        if told and not record.fingerprint.startswith(told[0].fingerprint):
+            record = replace(
+                record,
+                fingerprint=told[0].fingerprint,
+                quantisation=told[0].quantisation,
+                size_bytes=told[0].size_bytes,
+            )
+            self.lodger = replace(self.lodger, record=record)
+
     def resident(self) -> Resident:
         """As the rules see it."""
         return Resident(
@@ -139,6 +157,10 @@ class Place:
         if self.engine is not None:
             return self.is_broken
         return bool(self.trouble) and now - self.tried_at_s < SET_ASIDE_S
+
+    def why_aside(self, now: float) -> str:
+        """Why it is set aside; empty where it is not."""
+        return (self.trouble or BROKEN) if self.is_set_aside(now) else ""
 
     def record(self) -> ModelRecord:
         """As the catalog tells it, with what the running engine knows better."""

@@ -36,7 +36,7 @@ from meshd.core.residency.plan import (
 from meshd.engine.failures import failure_of
 from meshd.engine.housing import Housing, Pins
 from meshd.engine.ledger import Ledger
-from meshd.engine.places import LoadRefused, Lodger, Machine, Place, accounted
+from meshd.engine.places import BROKEN, LoadRefused, Lodger, Machine, Place, accounted
 from meshd.engine.room import look_around
 from meshd.rhythm import Steady
 from protocol.jobs import Failure, Job
@@ -165,6 +165,11 @@ class ResidentEngine:
         """It is a model of this machine, by its id or another name, set aside or not."""
         return model in self._names
 
+    def why_aside(self, model: str) -> str:
+        """Why a model of this machine is set aside; empty where it is not."""
+        place = self._places.get(self._names.get(model, ""))
+        return place.why_aside(self._clock()) if place is not None else ""
+
     def id_of(self, model: str) -> str:
         """The id of a model that is known."""
         return self._names[model]
@@ -247,7 +252,7 @@ class ResidentEngine:
                 await engine.close()
                 await self._promise({})
                 raise
-            place.engine, place.trouble = engine, ""
+            place.hold(engine)
             place.load_s, place.last_used_s = self._clock() - began, self._clock()
             words = filter(None, (place.split.host.words(), place.split.words()))
             LOG.info("%s is loaded: %s", place.model_id, ", ".join(words))
@@ -361,7 +366,7 @@ class ResidentEngine:
     async def _look(self) -> None:
         for place in self._held():
             if place.is_set_aside(0.0):
-                place.trouble, place.tried_at_s = "its worker failed again and again", self._clock()
+                place.trouble, place.tried_at_s = BROKEN, self._clock()
                 await self._evict(place, place.trouble)
         reading = await asyncio.to_thread(self._machine.read)
         await self._promise({})

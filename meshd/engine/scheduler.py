@@ -26,7 +26,7 @@ Waiting turns start in order of arrival. Nothing here knows of sampling, text or
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from protocol.frozen import frozen
@@ -102,15 +102,14 @@ class Scheduler:
         assert prompt, "a turn needs at least one token to sample after"
         self._waiting.append(_Waiting(key, prompt, reuse))
 
-    def place(self) -> list[Placement]:
-        """Start waiting turns in free slots; the caller trims each slot to `reused` tokens."""
-        placements = []
+    def place(self) -> Iterator[Placement]:
+        """Start waiting turns in free slots, one at a time: the caller trims the slot to `reused`
+        tokens before it takes the next, which may count on what that one holds."""
         while self._waiting:
             free = [slot for slot in self._slots if slot.key is None]
             if not free:
-                break
-            placements.append(self._start(self._waiting.popleft(), free))
-        return placements
+                return
+            yield self._start(self._waiting.popleft(), free)
 
     def plan(self) -> list[Row]:
         """The next pass; empty when no slot has work."""

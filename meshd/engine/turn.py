@@ -302,11 +302,16 @@ class Turn:
     def token(
         self, token: int, piece: bytes, *, is_end: bool, now: float, logprob: Any = None
     ) -> Sequence[Event]:
-        """The events after one sampled token; `is_over` says whether the last is a Finish.
+        """The events after one sampled token; `is_over` says whether the last is a Finish, or the
+        Failure of an answer whose form cannot be kept.
         `logprob` is OpenAI's object for this token, where the job asked for them."""
         if not self.count:
             self.first = now
         self.count += 1
+        why = self.constraint.broken() if self.constraint is not None else None
+        if why is not None:
+            self.is_over = True
+            return [_bad(str(why), why.param)]
         if is_end:
             return self._end([], "stop", now)
         events = self._hear(token, piece, logprob)

@@ -38,12 +38,14 @@ class MeshGateway:
         status: Callable[[], Mapping[str, Any]],
         members: Callable[[], Mapping[str, Any]],
         unreachable: Unreachable = lambda _node_id, _cause: None,
+        aside: Callable[[str], str] = lambda _model: "",
         peers: Peers | None = None,
         history: History | None = None,
         hedges: HedgePolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Without `peers` nobody is nudged or probed: only the patience of each phase holds."""
+        """Without `peers` nobody is nudged or probed: only the patience of each phase holds.
+        `aside` says of a model's name why this node has set it aside; empty: it has not."""
         self.history = History() if history is None else history
         self._means = Means(
             router,
@@ -56,6 +58,7 @@ class MeshGateway:
             HedgePolicy() if hedges is None else hedges,
         )
         self.view_changed = self._means.view_changed
+        self._aside = aside
         self.status = status
         self.members = members
         self._started_unix_s = int(time.time())
@@ -97,6 +100,9 @@ class MeshGateway:
         catalogue = router.catalogue(self._means.view())
         model_id = catalogue.resolve(job.model, job)
         if model_id is None:
+            why = self._aside(job.model)
+            if why:
+                raise RequestFailed(words.set_aside(job.model, why))
             raise RequestFailed(words.unknown_model(job.model, sorted(catalogue.models())))
         return router.demand(job, model_id)
 

@@ -46,6 +46,12 @@ def unknown_model(name: str, offered: Sequence[str]) -> Failure:
     return Failure("model_not_found", clipped(message), elsewhere=False, param="model")
 
 
+def set_aside(name: str, why: str) -> Failure:
+    """It lies here and cannot be run now, and nobody else has it."""
+    message = f"The model '{name}' is set aside for a while, and no other node offers it: {why}"
+    return Failure("engine_failed", clipped(message), elsewhere=False)
+
+
 def silent() -> Failure:
     """A stream without an end."""
     return Failure("engine_failed", "the answer ended before it was finished", elsewhere=True)

@@ -181,6 +181,16 @@ def test_a_model_where_we_may_not_look_is_one_line(
         entry_of(tmp_path / "m.gguf", HeadCache(None))
 
 
+def test_a_file_that_cannot_be_read_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not every minute for as long as half a download lies there."""
+    (tmp_path / "half.gguf").write_bytes(b"GGUF")
+    with caplog.at_level(logging.INFO):
+        assert [*found(tmp_path), *found(tmp_path)] == []
+    assert [line.levelname for line in caplog.records if "half.gguf" in line.message] == ["INFO"]
+
+
 def test_a_walk_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home folder named by mistake costs a bounded number of looks."""
     monkeypatch.setattr(catalog, "ENTRIES_MAX", 5)

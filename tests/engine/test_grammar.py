@@ -93,12 +93,15 @@ def test_a_form_that_is_none_is_refused(tokenizer, job):
         (HERMES, "required", '{"name": "a \\"b\\"", "arguments": {}}', True),
         (HERMES, "required", '{"name": "c", "arguments": {"n": 1}}', True),
         (HERMES, {"function": {"name": "c"}}, '{"name": "a', False),
+        (HERMES, "required", '{"name": "a \\"b\\"", "arguments": {"x"', False),
+        (HERMES, "required", '{"name": "c", "arguments": [', False),
         (HERMES, "required", "Sorry", False),
         (MISTRAL, "required", '[{"name": "c", "arguments": {}}]', True),
     ],
 )
 def test_a_forced_call_is_one_of_the_tools(tokenizer, family, choice, text, is_allowed):
-    """Whatever stands in their names, and in the form that the model was trained for."""
+    """Whatever stands in their names, and in the form that the model was trained for; arguments are
+    an object, and an empty one where a tool names no parameters."""
     job = Job("r", "chat", "m", tools=TOOLS, tool_choice=choice)
     constraint = constrain(job, family, tokenizer)
     assert may_say(constraint, text) == is_allowed
@@ -111,3 +114,16 @@ def test_a_tool_that_nobody_offered_cannot_be_forced(tokenizer):
     with pytest.raises(GrammarError) as caught:
         constrain(job, HERMES, tokenizer)
     assert caught.value.param == "tool_choice"
+
+
+def test_a_form_that_turns_out_too_large_in_the_middle_is_broken(tokenizer):
+    """Hundreds of optional fields compile, and meet the library's limit at the first of them."""
+    wide = {"type": "object", "properties": {f"field{n}": {"type": "string"} for n in range(600)}}
+    constraint = constrain(form("json_schema", wide), None, tokenizer)
+    assert constraint.broken() is None
+    assert not constraint.take(b"{")
+    broken = constraint.broken()
+    assert broken is not None
+    assert broken.param == "response_format"
+    assert "any further" in str(broken)
+    assert "\n" not in str(broken)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from meshd.engine import residency
 from meshd.engine.emulated import EmulatedEngine
 from meshd.engine.housing import Housing
 from meshd.engine.ledger import Ledger
+from meshd.engine.offers import Offers
 from meshd.engine.places import LoadRefused, Lodger, Machine
 from meshd.engine.residency import ResidentEngine
 from meshd.engine.spec import EmulatedSpec
@@ -39,6 +41,7 @@ class Desk:
         self.card_bytes = 0
         self.load_s = 0.0
         self.on_card: dict[str, int] = {}
+        self.prints: dict[str, str] = {}
 
     def read(self) -> HostReading:
         return HostReading(10 * GB, 10 * GB - sum(self.taken.values()), self.pressure)
@@ -93,7 +96,8 @@ class Model(EmulatedEngine):
         self.desk.on_card.pop(self.model, None)
 
     def models(self) -> Sequence[ModelRecord]:
-        return () if self.model in self.desk.broken else super().models()
+        told = () if self.model in self.desk.broken else super().models()
+        return [replace(each, fingerprint=self.desk.prints.get(self.model, "")) for each in told]
 
     def cached_prefixes(self, model_id: str) -> bytes:
         return model_id.encode()
@@ -333,9 +337,11 @@ async def test_a_model_that_cannot_be_loaded_is_set_aside(desk: Desk, housed) ->
         assert again.message == "a is set aside: a is corrupt"
         assert [record.model_id for record in engine.models()] == ["b"]
         assert engine.reserved_bytes == 0
+        assert Offers([engine]).why_aside("a") == "a is corrupt"
         desk.broken.clear()
         await engine.load("a")
         assert warm(engine) == {"a"}
+        assert not Offers([engine]).why_aside("a")
 
 
 async def test_a_pinned_model_whose_worker_is_lost_for_good_comes_back(

@@ -13,9 +13,9 @@ from meshd.engine.ledger import Ledger
 from meshd.engine.places import Lodger, Machine
 from meshd.engine.residency import ResidentEngine
 from protocol.jobs import Finish
-from tests.engine.test_residency import GB, Desk, ask, desk, ending, until, warm
+from tests.engine.test_residency import GB, Desk, ask, desk, ending, housed, until, warm
 
-__all__ = ["desk"]
+__all__ = ["desk", "housed"]
 
 
 def other_weights(lodger: Lodger, fingerprint: str) -> Lodger:
@@ -102,3 +102,17 @@ async def test_what_one_search_cannot_read_the_next_one_may(
         await until(lambda: list(sizes(engine)) == ["b"])
     finally:
         await engine.close()
+
+
+async def test_a_file_that_was_replaced_is_announced_as_what_was_loaded(desk: Desk, housed) -> None:
+    """The owner unloads his model, puts another file in its place, and loads it: an answer that
+    begins here is not gone on with by who has the old file."""
+    async with housed(desk.lodger("a", 1, wanted=True)) as engine:
+        desk.prints["a"] = "a"
+        await engine.unload("a")
+        await engine.load("a")
+        assert [record.fingerprint for record in engine.models()] == ["a"]
+        desk.prints["a"] = "other"
+        await engine.unload("a")
+        await engine.load("a")
+        assert [record.fingerprint for record in engine.models()] == ["other"]

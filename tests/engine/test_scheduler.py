@@ -193,6 +193,22 @@ def test_a_slot_that_lost_its_memory_reads_the_prompt_from_the_start():
     assert scheduler.plan() == [Row(0, [1, 2, 3, 4], 0, wants_output=True)]
 
 
+def test_a_turn_counts_on_no_slot_that_has_just_lost_its_memory():
+    """Two that begin alike come together where a model cannot forget a part: what the first one
+    could not keep is not there to be copied for the second."""
+    scheduler = Scheduler(2, 1_000)
+    shared = list(range(SHARE_MIN_TOKENS + 1))
+    begin(scheduler, 1, [*shared, 5])
+    step(scheduler)
+    scheduler.finish(0)
+    for key in (2, 3):
+        scheduler.submit(key, shared)
+    placements = scheduler.place()
+    assert next(placements) == Placement(2, 0, SHARE_MIN_TOKENS)
+    scheduler.forget(0)
+    assert next(placements) == Placement(3, 1, 0)
+
+
 def test_a_turn_without_tokens_is_our_own_mistake():
     """Callers refuse empty prompts before they come here."""
     with pytest.raises(AssertionError):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from meshd.engine.grammar import GrammarError
 from meshd.engine.intake import open_turn
 from meshd.engine.template import ChatTemplate
 from meshd.engine.thoughts import HarmonyReader, ThinkReader
@@ -128,10 +129,20 @@ def test_an_answer_ends_at_a_stop_string():
 def test_an_answer_ends_when_its_form_is_complete(is_over):
     """Nothing may follow a whole object, so no pass is spent on its end."""
     made = turn()
-    made.constraint = SimpleNamespace(is_over=is_over)
+    made.constraint = SimpleNamespace(is_over=is_over, broken=lambda: None)
     events = made.token(125, b"}", is_end=False, now=4.0)
     assert made.is_over == is_over
     assert events[0] == TextDelta("}", (125,))
+
+
+def test_an_answer_whose_form_cannot_be_kept_any_further_fails():
+    """The library allows nothing but the end then: that is not an answer, half as it is."""
+    made = turn()
+    why = GrammarError("too many fields", "tools")
+    made.constraint = SimpleNamespace(is_over=True, broken=lambda: why)
+    (failure,) = made.token(0, b"", is_end=True, now=4.0)
+    assert made.is_over
+    assert (failure.code, failure.message, failure.param) == ("bad_request", str(why), "tools")
 
 
 def test_a_call_is_the_reason_of_the_end():

@@ -3,6 +3,7 @@
 import pytest
 
 from meshd.core.ports import RequestFailed
+from meshd.gateway import MeshGateway
 from tests.core.routing.fleet import chat, load, member, model
 from tests.gateway.household import Household
 
@@ -15,6 +16,23 @@ async def test_an_unknown_model_lists_what_there_is():
     failure = refused.value.failure
     assert (failure.code, failure.param) == ("model_not_found", "model")
     assert failure.message == ("The model 'gpt-9' is not offered by any node. Offered: smollm2.")
+
+
+async def test_a_model_that_is_set_aside_here_is_not_said_to_be_unknown():
+    """Official clients ask again after a failure: the last answer is what their user reads."""
+    house = Household()
+    aside = {"m": "m.gguf is corrupt"}
+    gateway = MeshGateway(
+        house.router,
+        house.view,
+        house.generate,
+        status=dict,
+        members=dict,
+        aside=lambda name: aside.get(name, ""),
+    )
+    with pytest.raises(RequestFailed, match=r"'m' is set aside .* m\.gguf is corrupt") as refused:
+        await gateway.submit(chat(model="m"))
+    assert refused.value.failure.code == "engine_failed"
 
 
 @pytest.mark.parametrize(
