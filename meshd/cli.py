@@ -141,6 +141,19 @@ def no_certificates() -> Iterator[None]:
             os.environ[CERTIFICATES_VARIABLE] = own
 
 
+def _complain(error: ConfigError, log_format: str | None) -> None:
+    """In the form that the command line asks for: the other settings are not to be had."""
+    if log_format != "json":
+        sys.stderr.write(f"meshd: {error}\n")
+        return
+    import logging  # not for meshctl
+
+    from meshd.logs import log_to_stderr
+
+    log_to_stderr(log_format)
+    logging.getLogger(__name__).error("%s", error)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `meshd`. Returns the exit code; argparse itself exits for --help."""
     open_streams()
@@ -155,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = settings_from(args)
     except ConfigError as error:
-        sys.stderr.write(f"meshd: {error}\n")
+        _complain(error, args.log_format)
         return USAGE_EXIT
     gc.disable()  # nothing of what is imported goes away again; `run` turns it on
     with no_certificates():
