@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from meshd import __version__
@@ -116,6 +117,16 @@ def settings_from(args: argparse.Namespace) -> Settings:
     return load_settings(flags, os.environ, find_config(args.config, os.environ))
 
 
+def open_streams() -> None:
+    """Open standard streams that are closed (`<&-`), to nothing. Their numbers would go to the next
+    sockets: what is written to a stream would go there, and libuv ends a process for closing one.
+    """
+    nowhere = Path(os.devnull)
+    sys.stdin = sys.stdin or nowhere.open()
+    sys.stdout = sys.stdout or nowhere.open("w")
+    sys.stderr = sys.stderr or nowhere.open("w")
+
+
 @contextmanager
 def no_certificates() -> Iterator[None]:
     """Let OpenSSL find none for a while. aiohttp reads all of the system's as it is imported, for a
@@ -130,8 +141,22 @@ def no_certificates() -> Iterator[None]:
             os.environ[CERTIFICATES_VARIABLE] = own
 
 
+def _complain(error: ConfigError, log_format: str | None) -> None:
+    """In the form that the command line asks for: the other settings are not to be had."""
+    if log_format != "json":
+        sys.stderr.write(f"meshd: {error}\n")
+        return
+    import logging  # not for meshctl
+
+    from meshd.logs import log_to_stderr
+
+    log_to_stderr(log_format)
+    logging.getLogger(__name__).error("%s", error)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `meshd`. Returns the exit code; argparse itself exits for --help."""
+    open_streams()
     parser, commands = build_parser()
     args = parse(parser, commands, argv)
     if args.command == "version":
@@ -143,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = settings_from(args)
     except ConfigError as error:
-        sys.stderr.write(f"meshd: {error}\n")
+        _complain(error, args.log_format)
         return USAGE_EXIT
     gc.disable()  # nothing of what is imported goes away again; `run` turns it on
     with no_certificates():

@@ -3,7 +3,7 @@
 Exit codes: 0 after a signal, 1 when the node could not start, 2 when an engine SPEC cannot be
 understood; one line on standard error says why and what to do. Standard output carries what a
 person started the daemon to read: the endpoint, a line to try, and the mesh; the log goes to
-standard error.
+standard error, and so does all of that where the log is JSON.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from meshd.engine.places import Machine
 from meshd.engine.roster import roster
 from meshd.engine.spec import SpecError, parse
 from meshd.host.probe import host_probe, settled_bytes
+from meshd.logs import JSON, log_to_stderr
 from meshd.net.mesh import MeshNet
 from meshd.net.transport import BindError
 from meshd.net.trust import TrustError
@@ -39,6 +40,8 @@ from meshd.node import Node
 from meshd.notices import Notices
 from meshd.notify import Notifier
 from meshd.reload import Reread, Watch
+
+log = logging.getLogger(__name__)
 
 LOCK_FILE = "meshd.lock"
 
@@ -62,17 +65,17 @@ class StartError(Exception):
 def run(settings: Settings, reread: Reread | None = None) -> int:
     """Run a node until SIGTERM or SIGINT. Returns the exit code. `reread` gives the settings as
     they would be now, for what can change while it runs."""
-    _log_to_stderr(settings.log_format)
+    log_to_stderr(settings.log_format)
     try:
         with _sole_owner(settings.state_dir):
             uvloop.run(_serve(settings, reread))
     except SpecError as error:
-        _complain(error)
+        _complain(error, settings.log_format)
         return 2
     except (
         StartError, BindError, HttpBindError, TrustError, KeysError, EngineError
     ) as error:  # fmt: skip
-        _complain(error)
+        _complain(error, settings.log_format)
         return 1
     return 0
 
@@ -100,11 +103,11 @@ async def _serve(settings: Settings, reread: Reread | None) -> None:
         await _first_models(node, settings)
         _check(node)
         settle()
-        _print(introduction(node, settings.name))
+        _tell(introduction(node, settings.name), settings.log_format)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), LOOK_AROUND_S)
         if not stopped.is_set():
-            _print(_mesh_line(node))
+            _tell(_mesh_line(node), settings.log_format)
         await stopped.wait()
         _check(node)
     finally:
@@ -177,12 +180,18 @@ def _mesh_line(node: Node) -> str:
     return f"mesh: this node and {', '.join(sorted(peers))}"
 
 
-def _complain(error: Exception) -> None:
-    print(f"meshd: {error}", file=sys.stderr)  # noqa: T201
+def _complain(error: Exception, log_format: str) -> None:
+    if log_format == JSON:
+        log.error("%s", error)
+    else:
+        print(f"meshd: {error}", file=sys.stderr)  # noqa: T201
 
 
-def _print(text: str) -> None:
+def _tell(text: str, log_format: str) -> None:
     """To whoever started it. That nobody reads it (any more) is no reason to stop serving."""
+    if log_format == JSON:
+        log.info("%s", text)
+        return
     try:
         print(text, flush=True)  # noqa: T201
     except OSError:  # `meshd run | head -1`, a full disk
@@ -209,38 +218,3 @@ def _sole_owner(state_dir: Path) -> Iterator[None]:
                 "stop it, or give this one its own with --state-dir"
             ) from None
         yield
-
-
-class _TextLines(logging.Formatter):
-    """One line for each message. Whoever asks names the model, and could name it after a line of
-    the log, or steer the terminal that shows it: what cannot be printed is written out."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        line = super().formatMessage(record)
-        if line.isprintable():
-            return line
-        return "".join(x if x.isprintable() else ascii(x)[1:-1] for x in line)
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line, for log collectors."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        entry |= getattr(record, "request", {})
-        if record.exc_info:
-            entry["error"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
-
-
-def _log_to_stderr(log_format: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    if log_format == "json":
-        handler.setFormatter(_JsonLines())
-    else:
-        handler.setFormatter(_TextLines("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -71,3 +71,16 @@ def replace_file(
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+    if flush:
+        _flush_names(path.parent)
+
+
+def _flush_names(folder: Path) -> None:
+    """Make what a folder lists last; its new file is there, but under its name only by then. Not
+    every file system can, and Windows has no such thing: then it lasts a moment later."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

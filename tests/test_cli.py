@@ -101,3 +101,11 @@ def test_certificates_are_left_out_only_while_the_daemon_is_imported(monkeypatch
     with no_certificates():
         assert ssl.create_default_context().cert_store_stats()["x509_ca"] == 0
     assert os.environ.get(CERTIFICATES_VARIABLE) == own
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_leaves_its_number_to_no_socket(closed: str) -> None:
+    """libuv ends the process that closes a socket with a stream's number: a service of cron's."""
+    words = "from meshd.cli import main; main(['version']); import os; exit(os.open('.', 0))"
+    shell = f'exec "$0" -c "{words}" {closed}'
+    assert subprocess.run(["sh", "-c", shell, sys.executable], check=False).returncode == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,22 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_litter(tmp_path: Path)
         replace_file(path, "not bytes")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("flush", "synced"), [(True, ["kept.", "."]), (False, [])])
+def test_what_is_flushed_lasts_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush: bool, synced: list[str]
+) -> None:
+    """A key that was taken back must not be there again after a power cut: the content is made to
+    last first, then the folder that names it."""
+    folder, seen = tmp_path.stat().st_ino, []
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda handle: seen.append("." if os.fstat(handle).st_ino == folder else "kept."),
+    )
+    replace_file(tmp_path / "kept", b"new", flush=flush)
+    assert seen == synced
 
 
 def test_private_unless_told_and_its_folder_is_made(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any, TypeVar
 
 from meshd import __version__
+from meshd.cli import open_streams
 from meshd.ctl import client, exits
 from meshd.ctl.exits import Trouble
 from meshd.ctl.screen import Screen, harmless, screen_of
@@ -30,10 +30,7 @@ T = TypeVar("T")
 def ready_streams() -> None:
     """Nothing to read where standard input is closed (`<&-`), nobody to read where an output is;
     and a letter that the other side has no code for is a question mark, not the end."""
-    nowhere = Path(os.devnull)
-    sys.stdin = sys.stdin or nowhere.open()
-    sys.stdout = sys.stdout or nowhere.open("w")
-    sys.stderr = sys.stderr or nowhere.open("w")
+    open_streams()
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")
 

@@ -65,7 +65,8 @@ def _work(body: Body) -> str:
 def _drained(body: Body, screen: Screen) -> list[str]:
     name = clean(body["node"], screen)
     if not _left(body):
-        return [f"{name} takes no work now, and nothing is left here; `meshctl resume` ends that"]
+        ends = "`meshctl resume` ends that, and so does a restart"
+        return [f"{name} takes no work now, and nothing is left here; {ends}"]
     left = f"{_work(body)} that no other node can carry on with will be finished here"
     return [f"{name} takes no work now; {left}; `meshctl drain --wait` waits for that"]
 

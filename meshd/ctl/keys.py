@@ -1,7 +1,8 @@
 """`meshctl keys`: API keys, made and taken back in the daemon's state directory; no node is asked.
 
 A new key is the only line on standard output, so that a script can take it; what it is for goes to
-standard error.
+standard error. Where the machine's service is installed and no other directory is told, the keys
+are that daemon's: made anywhere else they would open nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
+from dataclasses import replace
 
 from meshd.address import format_host_port, is_loopback
 from meshd.config import ConfigError, Settings, find_config, load_settings
@@ -16,7 +18,10 @@ from meshd.ctl import exits
 from meshd.ctl.console import Body, print_lines, progress, show
 from meshd.ctl.exits import Trouble
 from meshd.ctl.screen import Cell, Column, Screen, table
+from meshd.ctl.service.installed import state_dir_of
 from meshd.replacing import alone_in
+
+SERVICES = " (the machine's service: with sudo; another daemon's: --state-dir DIR)"
 
 COLUMNS = (Column("NAME"), Column("MADE"))
 
@@ -32,11 +37,14 @@ def keys(args: Namespace) -> int:
         settings = load_settings(
             {"state_dir": args.state_dir}, os.environ, find_config(args.config, os.environ)
         )
+        place = state_dir_of(settings)
+        whose = "" if place == settings.state_dir else SERVICES
+        settings = replace(settings, state_dir=place)
         {"add": _add, "list": _list, "remove": _remove}[args.action](args, settings)
     except ConfigError as error:
         raise Trouble(exits.USAGE, str(error)) from None
     except KeysError as error:
-        raise Trouble(exits.FAILURE, str(error)) from None
+        raise Trouble(exits.FAILURE, f"{error}{whose}") from None
     return exits.OK
 
 

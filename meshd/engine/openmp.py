@@ -45,6 +45,13 @@ SPINS_FREE = 1_000
 """Of one that may share a core with those it waits for: ten microseconds, what the others usually
 take to come."""
 
+V2_PATH = r"^0::/(.*)$"
+V1_PATH = r"^\d+:(?:[^:]*,)?cpu(?:,[^:]*)?:/(.*)$"
+"""Of the CPU controller, in /proc/self/cgroup."""
+
+V1_FILES = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+NO_QUOTA = frozenset({"max", "-1"})
+
 
 def settings(*, bound: bool) -> dict[str, str]:
     """OpenMP's variables; the first is GNU's, with which llama.cpp is compiled on Linux."""
@@ -74,14 +81,25 @@ def prepare(threads: int, layers: int) -> int:
 
 
 def quota_cores(root: Path = Path("/")) -> float:
-    """Cores' worth of time that this process may use in all (cgroup v2, `docker run --cpus`): with
-    more threads than that all of them are halted for most of each tenth of a second."""
-    own = re.search(r"^0::/(.*)$", _text(root / "proc/self/cgroup"), re.MULTILINE)
-    top = root / "sys/fs/cgroup"
-    group = top / (own[1] if own else "")
-    found = [_text(each / "cpu.max").split() for each in (group, *group.parents)]
-    quotas = [int(each[0]) / int(each[1]) for each in found if len(each) == 2 and each[0] != "max"]
+    """Cores' worth of time that this process may use in all (`docker run --cpus`, CPUQuota=): with
+    more threads than that all of them are halted for most of each tenth of a second. Of cgroup v2,
+    or of v1, which a NAS may still have."""
+    text, top = _text(root / "proc/self/cgroup"), root / "sys/fs/cgroup"
+    found = [_text(each / "cpu.max") for each in _groups(text, V2_PATH, top)]
+    found += [
+        " ".join([_text(each / name) for name in V1_FILES])
+        for each in _groups(text, V1_PATH, top / "cpu")
+    ]
+    told = [words for each in found if len(words := each.split()) == 2]
+    quotas = [int(quota) / int(period) for quota, period in told if quota not in NO_QUOTA]
     return min(quotas, default=math.inf)
+
+
+def _groups(text: str, path: str, top: Path) -> tuple[Path, ...]:
+    """The folder of this process's group below `top`, and those above it."""
+    own = re.search(path, text, re.MULTILINE)
+    group = top / (own[1] if own else "")
+    return group, *group.parents
 
 
 def _text(file: Path) -> str:

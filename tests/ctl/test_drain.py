@@ -22,7 +22,8 @@ def test_a_drain_that_leaves_nothing_says_how_it_ends(meshctl: Meshctl, daemon: 
     daemon.bodies = {"POST /mesh/v1/drain": duty(0)}
     done = meshctl("drain")
     assert done.stdout == (
-        "kitchen takes no work now, and nothing is left here; `meshctl resume` ends that\n"
+        "kitchen takes no work now, and nothing is left here; `meshctl resume` ends that, "
+        "and so does a restart\n"
     )
     assert (done.returncode, [path for path, *_ in daemon.asked]) == (0, ["/mesh/v1/drain"])
 

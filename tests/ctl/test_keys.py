@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from meshd.api.keys import KEYS_FILE, KeyStore
+from meshd.ctl.app import main
+from meshd.ctl.service import systemd
 
 Meshctl = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -80,3 +83,21 @@ def test_what_cannot_be_done_is_one_line(
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert not (tmp_path / KEYS_FILE).exists()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="where systemd is")
+def test_the_services_keys_are_made_where_the_service_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its unit names its state directory, which no setting does; one that is told still holds."""
+    units, state, own = tmp_path / "etc", tmp_path / "state", tmp_path / "own"
+    monkeypatch.setattr(systemd, "SYSTEM_UNITS", units)
+    monkeypatch.setattr(systemd, "SYSTEM_STATE", (state,))
+    monkeypatch.setenv("XDG_STATE_HOME", str(own))
+    assert main(["keys", "add", "anna"]) == 0
+    units.mkdir()
+    (units / systemd.UNIT).touch()
+    assert main(["keys", "add", "bob"]) == 0
+    assert main(["keys", "add", "carl", "--state-dir", str(own / "meshd")]) == 0
+    assert str(state) in capsys.readouterr().err
+    assert (len(KeyStore(own / "meshd")), len(KeyStore(state))) == (2, 1)

@@ -6,7 +6,9 @@ import configparser
 import plistlib
 import shutil
 import subprocess
+import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ import pytest
 from meshd.config import load_settings
 from meshd.ctl import exits
 from meshd.ctl.app import main
-from meshd.ctl.service import launchd, systemd
-from meshd.ctl.service.command import closed_to_others
+from meshd.ctl.exits import Trouble
+from meshd.ctl.service import command, launchd, systemd
+from meshd.ctl.service.command import carry_out, closed_to_others
 from meshd.ctl.service.plan import (
     EXAMPLES,
     Installation,
@@ -29,12 +32,28 @@ from meshd.ctl.service.plan import (
 from meshd.options import OPTIONS
 from tests.project.sources import ROOT
 
+MESHCTL = str(Path(sys.executable).with_name("meshctl"))
 PROGRAM = Path("/usr/local/bin/meshd")
 MACHINE = Installation(PROGRAM, personal=False)
 NAMED = Installation(PROGRAM, personal=False, run_as="kim", home=Path("/srv/kim"))
-OWN = Installation(PROGRAM, personal=True, home=Path("/srv/kim"), uid=1000)
+OWN = Installation(
+    PROGRAM,
+    personal=True,
+    home=Path("/srv/kim"),
+    uid=1000,
+    config=Path("/srv/kim/.config/meshd/config.toml"),
+    state=Path("/srv/kim/.local/state/meshd"),
+)
 MAC = Installation(PROGRAM, personal=False, run_as="owner", home=Path("/Users/owner"))
-MAC_OWN = Installation(PROGRAM, personal=True, home=Path("/Users/owner"), uid=501)
+SUPPORT = Path("/Users/owner/Library/Application Support/meshd")
+MAC_OWN = Installation(
+    PROGRAM,
+    personal=True,
+    home=Path("/Users/owner"),
+    uid=501,
+    config=SUPPORT / "config.toml",
+    state=SUPPORT,
+)
 
 PLIST_KEYS = {
     "EnvironmentVariables", "ExitTimeOut", "HardResourceLimits", "KeepAlive", "Label",
@@ -88,7 +107,7 @@ def test_a_shipped_file_is_what_install_writes(file: str, text: str) -> None:
 def test_the_shipped_unit_of_a_session_is_what_install_writes_for_any_home() -> None:
     """systemd fills in %h."""
     text = (ROOT / "systemd/meshd-user.service").read_text("utf-8").replace("%h", "/srv/kim")
-    own = Installation(Path("/srv/kim/.local/bin/meshd"), personal=True, home=Path("/srv/kim"))
+    own = replace(OWN, program=Path("/srv/kim/.local/bin/meshd"))
     assert text == systemd.unit_text(own)
 
 
@@ -191,10 +210,13 @@ def test_installing_on_macos_replaces_what_runs() -> None:
 @pytest.mark.parametrize("planner", [systemd, launchd])
 @pytest.mark.parametrize("told", [MAC, MAC_OWN])
 def test_uninstalling_keeps_state_unless_told(planner: object, told: Installation) -> None:
-    """Only --purge removes more than the one file."""
+    """Only --purge removes settings and state, which are the owner's."""
     steps = planner.uninstall(told, purge=False)  # type: ignore[attr-defined]
     purged = planner.uninstall(told, purge=True)  # type: ignore[attr-defined]
-    assert len([step for step in steps if isinstance(step, Remove)]) == 1
+    gone = [step.path for step in steps if isinstance(step, Remove)]
+    kept = {"/etc/meshd", "/var/lib/meshd", str(SUPPORT), str(launchd.DAEMON_SUPPORT)}
+    assert gone[0] == planner.file(told)  # type: ignore[attr-defined]
+    assert kept.isdisjoint(map(str, gone))
     assert len([step for step in purged if isinstance(step, Remove)]) > 2
 
 
@@ -235,12 +257,65 @@ def test_print_shows_every_step_and_does_none(
 ) -> None:
     """A person who is asked for root can look first."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("sys.argv", [str(ROOT / ".venv/bin/meshctl")])
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "own"))
+    monkeypatch.setattr("sys.argv", [MESHCTL])
     assert main(["service", "install", "--user", "--print"]) == exits.OK
     shown = capsys.readouterr().out
     assert "# run systemctl --user daemon-reload" in shown
     assert "Type=notify" in shown
+    assert f"--config {tmp_path / 'own/meshd/config.toml'}" in shown  # where `config set` writes
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="no systemctl here")
+@pytest.mark.parametrize("whose", ["--user", "--run-as=root"])
+def test_a_service_without_a_program_is_not_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """`python -m meshd.ctl` has no meshd beside it; a unit that names none would fail for ever."""
+    monkeypatch.setattr("sys.argv", [str(ROOT / "meshd/ctl/__main__.py")])
+    assert main(["service", "install", whose, "--print"]) == exits.FAILURE
+    assert "there is no meshd beside meshctl" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="no systemctl here")
+@pytest.mark.parametrize(("machines", "says"), [(False, "systemctl --user"), (True, "systemctl")])
+def test_the_only_service_there_is_needs_no_flag(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    machines: bool,
+    says: str,
+) -> None:
+    """`meshctl service stop`, as the settings advise it, stops the one that was installed."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(systemd, "SYSTEM_UNITS", tmp_path / "etc")
+    for folder in (".config/systemd/user", *(["etc"] * machines)):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / systemd.UNIT).touch()
+    assert main(["service", "stop", "--print"]) == exits.OK
+    assert capsys.readouterr().out == f"# run {says} stop meshd.service\n"
+
+
+def test_what_fails_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """launchd refuses a service that has just ended; one that is not loaded can be loaded."""
+    monkeypatch.setattr(command, "AGAIN_S", 0.0)
+    at_the_third = f'echo x >> "{tmp_path}/tries"; test $(wc -l < "{tmp_path}/tries") -ge 3'
+    carry_out(Run(("sh", "-c", at_the_third), patience_s=20))
+    carry_out(Run(("false",), otherwise=("touch", str(tmp_path / "loaded"))))
+    assert (tmp_path / "loaded").exists()
+    with pytest.raises(Trouble, match="false failed"):
+        carry_out(Run(("false",), otherwise=("false",)))
+
+
+def test_the_groups_that_may_use_graphics_cards_are_named_where_they_are() -> None:
+    """An account of its own is in none of them, and /dev/dri is theirs; one that is not there would
+    keep the unit from starting."""
+    told = replace(MACHINE, groups=("render", "video"))
+    assert unit(systemd.unit_text(told))["Service"]["SupplementaryGroups"] == "render video"
+    assert "SupplementaryGroups" not in systemd.unit_text(MACHINE)
 
 
 def test_each_step_can_be_said_in_a_line() -> None:

@@ -70,12 +70,17 @@ def test_a_container_gets_the_threads_that_it_has_time_for(environment, machine,
         ({"cpu.max": "150000 100000\n"}, 1.5),
         ({"cpu.max": "400000 100000\n", "a/b/cpu.max": "200000 100000\n"}, 2.0),
         ({"a/cpu.max": "100000 100000\n", "a/b/cpu.max": "max 100000\n"}, 1.0),
+        ({"cpu/c/cpu.cfs_quota_us": "-1\n", "cpu/c/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({"cpu/c/cpu.cfs_quota_us": "50000\n", "cpu/c/cpu.cfs_period_us": "100000\n"}, 0.5),
     ],
 )
 def test_the_time_that_a_container_has_is_read_from_every_group_above(tmp_path, files, cores):
     """The smallest holds; no limit is no number."""
     groups = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
-    for name, text in {"proc/self/cgroup": "1:cpu:/\n0::/a/b\n", **groups}.items():
+    for name, text in {
+        "proc/self/cgroup": "2:cpuset:/x\n1:cpuacct,cpu:/c\n0::/a/b\n",
+        **groups,
+    }.items():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)

@@ -115,6 +115,7 @@ def test_installed_means_serving_and_uninstalled_means_gone(trial, port):
     assert not healthy(port)
     assert trial.show("LoadState") == "not-found"
     assert trial.run("test", "-d", "/var/lib/meshd").returncode == 0
+    assert trial.run("test", "-e", "/var/cache/meshd").returncode == 1
     assert service(trial, "uninstall", "--purge").returncode == 0
     assert trial.run("test", "-e", "/var/lib/meshd").returncode == 1
     assert trial.run("test", "-e", "/etc/meshd").returncode == 1

@@ -45,6 +45,9 @@ RECIPES: Mapping[str, Recipe] = {
 NEW_FILE_MODE = 0o600
 """Of a file that was not there: a key may stand in it."""
 
+OWNER_MODE = 0o700
+"""What an owner may do. Files that were there are often everybody's to read."""
+
 FILE_MAX_BYTES = 1024 * 1024
 """A configuration that is longer is something else."""
 
@@ -108,7 +111,7 @@ def _write(args: Namespace, recipe: Recipe, target: Target, place: Path | None) 
     if new != old:
         if not args.json:
             progress("".join(_difference(old or "", new, place)).rstrip("\n"))
-        backup = _replace(place, old, new)
+        backup = _replace(place, old, new, secret=bool(target.key) and target.key in new)
     show(args, {"client": args.client, "file": str(place), "backup": backup, "changed": new != old},
          _written_lines)  # fmt: skip
     _hint(args, recipe, target)
@@ -196,8 +199,9 @@ def _read(place: Path) -> str | None:
         raise Trouble(exits.FAILURE, f"{place} is not UTF-8") from None
 
 
-def _replace(place: Path, old: str | None, new: str) -> str | None:
-    """Writes the file in one step; where one was there, it stays beside it. The backup's path."""
+def _replace(place: Path, old: str | None, new: str, *, secret: bool) -> str | None:
+    """Writes the file in one step; where one was there, it stays beside it. The backup's path.
+    The file keeps its mode, but for what others may do with one that holds a `secret`."""
     real = place.resolve()
     mode = NEW_FILE_MODE
     backup = None
@@ -207,7 +211,7 @@ def _replace(place: Path, old: str | None, new: str) -> str | None:
             mode = real.stat().st_mode & 0o777
             backup = _free(real.with_name(f"{real.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"))
             replace_file(backup, old.encode(), mode=mode)
-        replace_file(real, new.encode(), mode=mode)
+        replace_file(real, new.encode(), mode=mode & OWNER_MODE if secret else mode)
     except OSError as error:
         raise Trouble(exits.FAILURE, f"{place} cannot be written: {error.strerror}") from None
     return str(backup) if backup else None

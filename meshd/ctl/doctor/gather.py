@@ -26,6 +26,7 @@ from meshd.ctl.doctor.facts import Daemon, Facts
 from meshd.ctl.doctor.network import try_members, try_multicast
 from meshd.ctl.doctor.ports import holder_of
 from meshd.ctl.exits import Trouble
+from meshd.ctl.service.installed import state_dir_of
 from meshd.ctl.service.systemd import SYSTEM_UNITS, UNIT
 
 STATUS = "/mesh/v1/status"
@@ -63,8 +64,8 @@ def gather(args: Namespace) -> Facts:
         daemon=daemon,
         status=status,
         gpus_present=gpus_present(CARDS),
-        disk_free_bytes=free_bytes(settings.state_dir) if settings else None,
-        state_dir=str(settings.state_dir) if settings else "",
+        disk_free_bytes=free_bytes(state_dir_of(settings)) if settings else None,
+        state_dir=str(state_dir_of(settings)) if settings else "",
         mdns_wanted=settings.mdns if settings else True,
         python_gain=python_gain(SYSTEM_PYTHON) if platform.system() == "Linux" else None,
         multicast=None,

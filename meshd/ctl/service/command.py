@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from meshd.config import default_state_dir, usual_places
 from meshd.ctl import exits
 from meshd.ctl.console import Body, print_lines, progress, show
 from meshd.ctl.exits import Trouble
@@ -34,10 +36,17 @@ STEP_MAX_S = 90.0
 
 ROOT = 0
 
+GPU_GROUPS = ("render", "video")
+"""Whose the render nodes of graphics cards, and /dev/kfd, are on most systems."""
+
+AGAIN_S = 0.5
+"""Pause before a step that may fail for a moment is tried again."""
+
 
 def service(args: Namespace) -> int:
     """FAILURE when a step fails; WRONG_KEY when root is needed; DEGRADED when it does not run."""
-    told, manager = _installation(args), _manager()
+    manager = _manager()
+    told = _installation(args, manager)
     if args.action == "logs":
         _replace_by(list(manager.logs(told, follow=args.follow, lines=args.lines)))
     if args.action == "status":
@@ -55,7 +64,7 @@ def service(args: Namespace) -> int:
             f"{Path(sys.argv[0]).resolve()} service {args.action}; or --user for yours alone",
         )
     for step in steps:
-        _carry_out(step)
+        carry_out(step)
     progress(SAID[args.action].format(whose="your session" if told.personal else "this machine"))
     return exits.OK
 
@@ -69,28 +78,50 @@ SAID = {
 """The last line of what was done."""
 
 
-def _installation(args: Namespace) -> Installation:
+def _installation(args: Namespace, manager: Manager) -> Installation:
+    """The machine's service, or with --user this person's; where only that one is installed, it is
+    meant without --user, too."""
     program = Path(sys.argv[0]).resolve().with_name("meshd")
     account = args.run_as or os.environ.get("SUDO_USER", "")
     if account == "root" and not args.run_as:
         account = ""
+    installing = args.action == "install"
+    if installing and not program.exists():
+        raise Trouble(exits.FAILURE, f"there is no meshd beside meshctl: {program} is missing")
+    own = Installation(
+        program,
+        personal=True,
+        home=Path.home(),
+        uid=os.getuid(),
+        config=usual_places()[0],
+        state=default_state_dir(),
+    )
     if args.user:
-        return Installation(program, personal=True, home=Path.home(), uid=os.getuid())
-    if args.action == "install":
-        _check_program(program, account)
-    return Installation(
+        return own
+    if installing:
+        _check_account(program, account)
+    machines = Installation(
         program,
         personal=False,
         run_as=account,
         home=_home_of(account),
         manager_version=_systemd_version(),
+        groups=_gpu_groups(),
     )
+    only_own = manager.file(own).exists() and not manager.file(machines).exists()
+    return own if only_own and not installing else machines
 
 
-def _check_program(program: Path, account: str) -> None:
+def _gpu_groups() -> tuple[str, ...]:
+    """A unit that names a group which is not there does not start."""
+    import grp  # not on every system that meshctl runs on
+
+    there = {group.gr_name for group in grp.getgrall()}
+    return tuple(name for name in GPU_GROUPS if name in there)
+
+
+def _check_account(program: Path, account: str) -> None:
     """Raises Trouble when the service could not run the program."""
-    if not program.exists():
-        raise Trouble(exits.FAILURE, f"there is no meshd beside meshctl: {program} is missing")
     if account:
         return
     if sys.platform == "darwin":
@@ -158,7 +189,8 @@ def _look(steps: Sequence[Step]) -> None:
         print_lines(["", f"# ---- {path}", text.rstrip("\n")])
 
 
-def _carry_out(step: Step) -> None:
+def carry_out(step: Step) -> None:
+    """Do one step. Raises Trouble."""
     try:
         match step:
             case Write():
@@ -192,18 +224,26 @@ def _remove(path: Path) -> None:
 
 
 def _run(step: Run) -> None:
+    until = time.monotonic() + step.patience_s
+    while said := _failure(step.argv):
+        if step.may_fail or (step.otherwise and not _failure(step.otherwise)):
+            return
+        if time.monotonic() >= until:
+            hint = "; `meshctl service logs` shows why" if UNIT_STARTS & set(step.argv) else ""
+            raise Trouble(exits.FAILURE, f"{said}{hint}")
+        time.sleep(AGAIN_S)
+
+
+def _failure(argv: Sequence[str]) -> str:
+    """Runs a program. What went wrong; empty when nothing did."""
     try:
         done = subprocess.run(  # noqa: S603 - programs of the service manager
-            step.argv, capture_output=True, text=True, check=False, timeout=STEP_MAX_S
+            argv, capture_output=True, text=True, check=False, timeout=STEP_MAX_S
         )
     except subprocess.TimeoutExpired:
-        raise Trouble(
-            exits.FAILURE, f"{' '.join(step.argv)} took longer than {STEP_MAX_S:.0f} s"
-        ) from None
-    if done.returncode != 0 and not step.may_fail:
-        said = (done.stderr or done.stdout).strip().replace("\n", "; ")
-        hint = "; `meshctl service logs` shows why" if UNIT_STARTS & set(step.argv) else ""
-        raise Trouble(exits.FAILURE, f"{' '.join(step.argv)} failed: {said}{hint}")
+        return f"{' '.join(argv)} took longer than {STEP_MAX_S:.0f} s"
+    said = (done.stderr or done.stdout).strip().replace("\n", "; ")
+    return f"{' '.join(argv)} failed: {said}" if done.returncode else ""
 
 
 UNIT_STARTS = frozenset({"restart", "start", "bootstrap", "kickstart"})

@@ -40,6 +40,11 @@ EXIT_S = 20
 """What a stopping node gets to hand its streams over, before SIGKILL."""
 
 
+RELEASE_S = EXIT_S + 10.0
+"""`bootout` returns before the service has ended, and launchd keeps its label for some seconds
+more: until then `bootstrap` fails with "5: Input/output error"."""
+
+
 def plist(told: Installation) -> Mapping[str, Any]:
     """The property list as a mapping."""
     place = _place(told)
@@ -74,6 +79,16 @@ def plist_text(told: Installation) -> str:
     return plistlib.dumps(plist(told)).decode()
 
 
+def file(told: Installation) -> Path:
+    """Where the property list is."""
+    return _place(told).plist
+
+
+def state(told: Installation) -> Path:
+    """Where the daemon keeps its state."""
+    return _place(told).state
+
+
 def install(told: Installation) -> Sequence[Step]:
     """Everything that makes it run now and at every start."""
     place = _place(told)
@@ -85,7 +100,7 @@ def install(told: Installation) -> Sequence[Step]:
         Write(place.plist, plist_text(told)),
         Run(("launchctl", "bootout", f"{place.domain}/{LABEL}"), may_fail=True),
         Run(("launchctl", "enable", f"{place.domain}/{LABEL}")),
-        Run(("launchctl", "bootstrap", place.domain, str(place.plist))),
+        Run(("launchctl", "bootstrap", place.domain, str(place.plist)), patience_s=RELEASE_S),
     )
 
 
@@ -105,8 +120,11 @@ def start(told: Installation) -> Sequence[Step]:
     """Start it; a service that was booted out comes back."""
     place = _place(told)
     return (
-        Run(("launchctl", "bootstrap", place.domain, str(place.plist)), may_fail=True),
-        Run(("launchctl", "kickstart", f"{place.domain}/{LABEL}")),
+        Run(
+            ("launchctl", "kickstart", f"{place.domain}/{LABEL}"),
+            otherwise=("launchctl", "bootstrap", place.domain, str(place.plist)),
+            patience_s=RELEASE_S,
+        ),
     )
 
 
@@ -166,11 +184,10 @@ def _place(told: Installation) -> _Place:
             DAEMON_LOGS,
         )
     library = told.home / "Library"
-    support = library / "Application Support/meshd"
     return _Place(
         f"gui/{told.uid}",
         library / "LaunchAgents" / PLIST,
-        support / "config.toml",
-        support / "state",
+        told.config,
+        told.state,
         library / "Logs/meshd",
     )

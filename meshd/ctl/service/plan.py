@@ -87,6 +87,10 @@ class Run:
 
     argv: tuple[str, ...]
     may_fail: bool = False
+    otherwise: tuple[str, ...] = ()
+    """What is run where that fails, and may do as well."""
+    patience_s: float = 0.0
+    """How long to go on trying what may fail for a moment."""
 
 
 Step = Write | Folder | Remove | Run
@@ -104,6 +108,12 @@ class Installation:
     """The account of a machine's service; empty: one of its own."""
     home: Path = Path("/nonexistent")
     """The account's home, for its models and caches; and the place of a personal service."""
+    config: Path = Path("/nonexistent")
+    """A personal service's settings and state: where `meshctl` looks for them too. The machine's
+    have one place on each system."""
+    state: Path = Path("/nonexistent")
+    groups: tuple[str, ...] = ()
+    """Groups of this machine that may use its graphics cards."""
     uid: int = 0
     """The person's number, which names a session to launchd."""
     manager_version: int = 0
@@ -112,6 +122,14 @@ class Installation:
 
 class Manager(Protocol):
     """systemd or launchd, as planners: the modules of these names."""
+
+    def file(self, told: Installation) -> Path:
+        """The unit or property list, which is there when the service is installed."""
+        ...
+
+    def state(self, told: Installation) -> Path:
+        """The daemon's state directory."""
+        ...
 
     def install(self, told: Installation) -> Sequence[Step]:
         """Everything that makes it run now and at every start."""
@@ -152,7 +170,9 @@ def described(step: Step) -> str:
         case Remove():
             return f"remove {step.path}"
         case Run():
-            return f"run {' '.join(step.argv)}"
+            return f"run {' '.join(step.argv)}" + f" or {' '.join(step.otherwise)}" * bool(
+                step.otherwise
+            )
 
 
 def example_config() -> str:

@@ -9,6 +9,7 @@ and why:
   outgrows the machine costs that model, and the daemon says so to the mesh. `MemoryMax` is a fence
   for the rest of the machine, swap none: a model in swap answers nobody;
 - exit code 2 is a mistake in the settings, which no restart mends;
+- `SupplementaryGroups`: render nodes of graphics cards are a group's on most systems;
 - hardening: no privileges, an own /tmp, a read-only system. Two usual lines are missing on purpose:
   `MemoryDenyWriteExecute` (GPU drivers and samplers compile at run time) and `PrivateDevices`
   (GPUs are devices; `DeviceAllow` names them instead).
@@ -30,6 +31,9 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 SYSTEM_CONFIG = Path("/etc/meshd/config.toml")
 SYSTEM_STATE = (Path("/var/lib/meshd"), Path("/var/lib/private/meshd"))
 """Where StateDirectory= puts it; the second is the first one's place under DynamicUser=."""
+
+SYSTEM_CACHE = (Path("/var/cache/meshd"), Path("/var/cache/private/meshd"))
+"""Where CacheDirectory= puts it, in the same way."""
 
 STEPS_SINCE = 254
 """The systemd that first knew RestartSteps=."""
@@ -118,10 +122,21 @@ def unit_text(told: Installation) -> str:
     )
     if not told.personal:
         account = f"User={told.run_as}\n" if told.run_as else "DynamicUser=yes\n"
-        text += account + HARDENING
+        groups = f"SupplementaryGroups={' '.join(told.groups)}\n" if told.groups else ""
+        text += account + groups + HARDENING
     return text + WANTED_BY.format(
         target="default.target" if told.personal else "multi-user.target"
     )
+
+
+def file(told: Installation) -> Path:
+    """Where the unit is."""
+    return _place(told).units / UNIT
+
+
+def state(told: Installation) -> Path:
+    """Where the daemon keeps its state."""
+    return _place(told).state[0]
 
 
 def install(told: Installation) -> Sequence[Step]:
@@ -145,6 +160,7 @@ def uninstall(told: Installation, *, purge: bool) -> Sequence[Step]:
         Remove(place.units / UNIT),
         _systemctl(told, "daemon-reload"),
         _systemctl(told, "reset-failed", UNIT, may_fail=True),
+        *([] if told.personal else [Remove(folder) for folder in SYSTEM_CACHE]),
     ]
     if purge:
         steps += [Remove(folder) for folder in (*place.state, place.config.parent)]
@@ -197,12 +213,7 @@ class _Place:
 def _place(told: Installation) -> _Place:
     if not told.personal:
         return _Place(SYSTEM_UNITS, SYSTEM_CONFIG, SYSTEM_STATE)
-    home = told.home
-    return _Place(
-        home / ".config/systemd/user",
-        home / ".config/meshd/config.toml",
-        (home / ".local/state/meshd",),
-    )
+    return _Place(told.home / ".config/systemd/user", told.config, (told.state,))
 
 
 def _manager(told: Installation) -> tuple[str, ...]:

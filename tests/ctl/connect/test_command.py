@@ -53,6 +53,17 @@ def test_writing_makes_the_file_for_its_owner_alone(connect, tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize(("key", "mode"), [("mk-1", 0o600), ("", 0o644)])
+def test_a_file_that_gets_a_key_is_nobody_elses_to_read(connect, tmp_path, key, mode):
+    """Clients make their files readable by all; one without a key stays as it is."""
+    file = tmp_path / CLAUDE
+    file.parent.mkdir()
+    file.write_text("{}")
+    file.chmod(0o644)
+    assert connect("claude-code", "--write", MESHCTL_API_KEY=key).returncode == 0
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
 def test_an_existing_file_is_merged_and_kept_beside(connect, tmp_path):
     """With its mode, through its link, and a second run changes nothing."""
     real, file = tmp_path / "dotfiles.toml", tmp_path / CODEX
