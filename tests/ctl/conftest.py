@@ -99,6 +99,7 @@ MODEL = {
     "aliases": [],
     "warm": True,
     "emulated": False,
+    "second_hand": False,
 }
 
 EXPLAIN = {
