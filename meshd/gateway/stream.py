@@ -190,7 +190,7 @@ class Answering:
             return words.broken_off(failure, hindrance)
         collected.clear()
         self._seams = 0
-        request.start_over(attempt)
+        request.start_over(attempt, failure)
         self._beginning = Beginning(request, "retry", failure=failure)
         return await self._beginning.next()
 
