@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from meshd.core.membership.member import Member
 from meshd.core.routing.router import Decision
 from protocol import limits
 from protocol.jobs import Failure
@@ -44,6 +45,16 @@ def unknown_model(name: str, offered: Sequence[str]) -> Failure:
     more = f" and {len(offered) - OFFERED_MAX} more" if len(offered) > OFFERED_MAX else ""
     message = f"The model '{name}' is not offered by any node. Offered: {listed}{more}."
     return Failure("model_not_found", clipped(message), elsewhere=False, param="model")
+
+
+def away(name: str, holders: Sequence[Member]) -> Failure:
+    """Only nodes that are away offer it: they may be back in a moment, so it is no wrong name."""
+    told = ", ".join(f"{each.name} ({each.state})" for each in holders[:OFFERED_MAX])
+    message = (
+        f"The model '{name}' is offered only by nodes that do not answer now: {told}. Ask again in "
+        "a moment, start one of them, or use another model."
+    )
+    return Failure("unreachable", clipped(message), elsewhere=False, retry_after_s=RETRY_AFTER_S)
 
 
 def silent() -> Failure:
