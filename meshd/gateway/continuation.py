@@ -193,11 +193,7 @@ class Said:
         gets it has the model file of the one that said all this."""
         self.fold()
         assert not self._obstacle
-        self._before = self.tokens
-        self._carried = self.tokens - (self._given_up if same_file else self._thoughts)
-        if not self._carried:
-            self._given_up = self.tokens
-            self._thought.clear()
+        if not self._kept(same_file=same_file):
             return job
         left = None
         if job.max_tokens is not None:
@@ -207,6 +203,19 @@ class Said:
         thought = "".join(self._thought) if same_file else ""
         text = "".join(self._text)
         return replace(job, prefix_text=text, prefix_thought=thought, max_tokens=left)
+
+    def handed_on(self, *, same_file: bool) -> None:
+        """A node that was `resumed` so has begun to answer: of all that were asked, this one."""
+        self.fold()
+        self._before = self.tokens
+        self._carried = self._kept(same_file=same_file)
+        if not self._carried:
+            self._given_up = self.tokens
+            self._thought.clear()
+
+    def _kept(self, *, same_file: bool) -> int:
+        """Of the tokens, those that the next node is handed."""
+        return self.tokens - (self._given_up if same_file else self._thoughts)
 
     def settled(self, finish: Finish) -> Finish:
         """The account of the whole answer, from that of its last part: what was carried over is

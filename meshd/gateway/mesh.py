@@ -9,6 +9,7 @@ from typing import Any
 
 from meshd.core.membership.member import MeshView
 from meshd.core.ports import Answer, Batch, Note, RequestFailed
+from meshd.core.routing.catalogue import holders_away
 from meshd.core.routing.demand import Demand
 from meshd.core.routing.explain import decision_body
 from meshd.core.routing.hedge import HedgePolicy
@@ -85,7 +86,7 @@ class MeshGateway:
             raise
 
     def explain(self, job: Job) -> Mapping[str, Any]:
-        """See `meshd.core.ports.Gateway.explain`. Raises RequestFailed for an unknown model."""
+        """See `meshd.core.ports.Gateway.explain`. Raises RequestFailed where nobody offers it."""
         means, demand = self._means, self._demand(job)
         decision = means.router.choose(means.view(), demand, means.clock())
         return decision_body(demand, decision)
@@ -96,13 +97,16 @@ class MeshGateway:
         return merged_models(means.router.catalogue(means.view()), self._started_unix_s)
 
     def _demand(self, job: Job) -> Demand:
-        router = self._means.router
-        catalogue = router.catalogue(self._means.view())
+        router, view = self._means.router, self._means.view()
+        catalogue = router.catalogue(view)
         model_id = catalogue.resolve(job.model, job)
         if model_id is None:
             why = self._aside(job.model)
             if why:
                 raise RequestFailed(words.set_aside(job.model, why))
+            holders = holders_away(view, job)
+            if holders:
+                raise RequestFailed(words.away(job.model, holders))
             raise RequestFailed(words.unknown_model(job.model, sorted(catalogue.models())))
         return router.demand(job, model_id)
 

@@ -131,9 +131,7 @@ class Request:
         if self.said.begun and failure.code == "unsupported":
             self._unable[attempt.node_id] = attempt.candidate.offer.member.boot_id
         elif failure.code != "engine_failed" or not self.said.begun:
-            self.exclude(attempt)
-            if failure.code in LOST:
-                self._lost_at[attempt.node_id] = self.means.clock()
+            self._exclude(attempt, failure)
 
     def forgive(self) -> None:
         """Nobody else is left: nodes that were lost, and were heard from since, may be asked again.
@@ -147,9 +145,11 @@ class Request:
                 del self._lost_at[node_id]
                 self._excluded.pop(node_id, None)
 
-    def exclude(self, attempt: Attempt) -> None:
-        """Not there again, unless it is started anew."""
+    def _exclude(self, attempt: Attempt, failure: Failure) -> None:
+        """Not there again, unless it is started anew, or was only lost."""
         self._excluded[attempt.node_id] = attempt.candidate.offer.member.boot_id
+        if failure.code in LOST:
+            self._lost_at[attempt.node_id] = self.means.clock()
 
     @property
     def has_lost_a_peer(self) -> bool:
@@ -160,10 +160,10 @@ class Request:
         """This attempt has begun to answer."""
         self._fingerprint = attempt.candidate.offer.model.fingerprint
 
-    def start_over(self, attempt: Attempt) -> None:
+    def start_over(self, attempt: Attempt, failure: Failure) -> None:
         """Nothing of what was collected has left: another begins at the beginning, also one that
         could only not go on."""
-        self.exclude(attempt)
+        self._exclude(attempt, failure)
         self._unable.clear()
         self.said, self.demand = Said(), self._asked
 

@@ -135,7 +135,10 @@ class Answering:
         request, attempt = self._request, begun.attempt
         offer = attempt.candidate.offer
         self.attempt, self._lost = attempt, False
-        note = request.seam_note(attempt) if self._seams else ""
+        note = ""
+        if self._seams:
+            note = request.seam_note(attempt)
+            request.said.handed_on(same_file=request.has_same_file(attempt.candidate))
         if self._collected is not None:
             request.story.queued(0, 0.0)
         elif not self._seams:
@@ -187,7 +190,7 @@ class Answering:
             return words.broken_off(failure, hindrance)
         collected.clear()
         self._seams = 0
-        request.start_over(attempt)
+        request.start_over(attempt, failure)
         self._beginning = Beginning(request, "retry", failure=failure)
         return await self._beginning.next()
 

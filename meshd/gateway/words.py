@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from meshd.core.membership.member import Member
 from meshd.core.routing.router import Decision
 from protocol import limits
 from protocol.jobs import Failure
@@ -50,6 +51,16 @@ def set_aside(name: str, why: str) -> Failure:
     """It lies here and cannot be run now, and nobody else has it."""
     message = f"The model '{name}' is set aside for a while, and no other node offers it: {why}"
     return Failure("engine_failed", clipped(message), elsewhere=False)
+
+
+def away(name: str, holders: Sequence[Member]) -> Failure:
+    """Only nodes that are away offer it: they may be back in a moment, so it is no wrong name."""
+    told = ", ".join(f"{each.name} ({each.state})" for each in holders[:OFFERED_MAX])
+    message = (
+        f"The model '{name}' is offered only by nodes that do not answer now: {told}. Ask again in "
+        "a moment, start one of them, or use another model."
+    )
+    return Failure("unreachable", clipped(message), elsewhere=False, retry_after_s=RETRY_AFTER_S)
 
 
 def silent() -> Failure:

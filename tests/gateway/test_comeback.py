@@ -9,7 +9,7 @@ import pytest
 
 from meshd.core.ports import RequestFailed
 from meshd.gateway import beginning, request
-from protocol.jobs import Failure
+from protocol.jobs import Failure, ReasoningDelta
 from tests.core.routing.fleet import chat
 from tests.gateway.household import (
     BROKEN,
@@ -19,6 +19,7 @@ from tests.gateway.household import (
     WORDS,
     Household,
     Storytellers,
+    text_of,
 )
 
 LATE = Failure("timeout", "it stopped in the middle", elsewhere=True)
@@ -50,6 +51,20 @@ async def test_a_node_that_was_lost_and_is_heard_again_is_asked_again(failure, s
     house.replace(2, replace(house.members[1], heard_at=time.monotonic()))
     head, events = await reading
     assert (events, head.node_name, head.attempts) == (WORDS, "node2", 4)
+    assert house.is_tidy
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_so_is_one_that_was_lost_in_the_middle_of_a_thought(stream, monkeypatch):
+    """Also where the answer is collected, and is begun anew instead of gone on with."""
+    monkeypatch.setattr(request, "FORGIVEN_S", 0.05)
+    house = Household(node1=[REFUSED], node2=[ReasoningDelta("hm"), GONE], node3=[GONE])
+    reading = asyncio.create_task(house.read(chat(stream=stream)))
+    await house.until_asked("node3")
+    house.scripts["node2"] = WORDS
+    house.replace(2, replace(house.members[1], heard_at=time.monotonic()))
+    _, events = await reading
+    assert (text_of(events), house.asked[3:]) == ("Paris", ["node2"])
     assert house.is_tidy
 
 

@@ -113,6 +113,7 @@ def test_an_answer_is_handed_on_with_the_thought_before_it():
     job = said.resumed(chat(max_tokens=20), same_file=True)
     assert (job.prefix_tokens, job.prefix_text, job.prefix_thought) == (None, "Paris ", "hm so")
     assert job.max_tokens == 15
+    said.handed_on(same_file=True)
     settled = said.settled(Finish("stop", prompt_tokens=15, completion_tokens=4))
     assert (settled.prompt_tokens, settled.completion_tokens, settled.counted) == (10, 9, False)
 
@@ -122,6 +123,7 @@ def test_another_file_gets_the_answer_without_the_thought():
     said = said_of(THOUGHTS, WITH_IDS)
     job = said.resumed(chat(max_tokens=20), same_file=False)
     assert (job.prefix_text, job.prefix_thought, job.max_tokens) == ("Paris ", "", 15)
+    said.handed_on(same_file=False)
     settled = said.settled(Finish("stop", prompt_tokens=13, completion_tokens=4))
     assert (settled.prompt_tokens, settled.completion_tokens, settled.counted) == (10, 9, False)
 
@@ -134,9 +136,19 @@ def test_a_thought_alone_is_gone_on_with_by_the_same_file():
     resumed = said.resumed(job, same_file=True)
     assert (resumed.prefix_text, resumed.prefix_thought, resumed.max_tokens) == ("", "hm so", 18)
     assert said.resumed(job, same_file=False) == job
+    said.handed_on(same_file=False)
     settled = said.settled(Finish("stop", prompt_tokens=10, completion_tokens=4))
     assert (settled.prompt_tokens, settled.completion_tokens) == (10, 6)
     assert not said_of().is_only_thought
+
+
+def test_who_is_asked_in_vain_changes_nothing():
+    """What was said counts as handed on by whoever begins to answer, and by nobody else."""
+    said, job = said_of(THOUGHTS), chat(max_tokens=20)
+    assert said.resumed(job, same_file=False) is job
+    assert said.resumed(job, same_file=True).prefix_thought == "hm so"
+    last = Finish("stop", prompt_tokens=12, completion_tokens=4)
+    assert said.settled(last) is last
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -176,7 +188,7 @@ def test_folding_changes_nothing():
 def test_the_account_of_the_whole():
     """What was carried over is prompt to the node that went on, and answer to the client."""
     said = said_of(WITH_IDS)
-    said.resumed(chat(), same_file=True)
+    said.handed_on(same_file=True)
     last = Finish("stop", prompt_tokens=13, completion_tokens=4, cached_tokens=12)
     assert said.settled(last) == replace(
         last, prompt_tokens=10, completion_tokens=7, cached_tokens=10
@@ -186,7 +198,7 @@ def test_the_account_of_the_whole():
 def test_the_account_of_a_text_is_an_estimate():
     """Another tokenizer may have cut it differently."""
     said = said_of(WITHOUT)
-    said.resumed(chat(), same_file=False)
+    said.handed_on(same_file=False)
     settled = said.settled(Finish("stop", 12, 4))
     assert (settled.prompt_tokens, settled.completion_tokens, settled.counted) == (10, 6, False)
 
@@ -208,10 +220,12 @@ def test_an_answer_that_was_begun_anew_has_its_whole_length_again():
     thought of who goes on."""
     said, job = said_of([ReasoningDelta("hm")] * 5), chat(max_tokens=6)
     assert said.resumed(job, same_file=False) is job
+    said.handed_on(same_file=False)
     said.batches += [[ReasoningDelta("so")], WITH_IDS]
     assert not said.is_complete(job)
     third = said.resumed(job, same_file=True)
     assert (third.prefix_thought, third.max_tokens) == ("so", 2)
+    said.handed_on(same_file=True)
     settled = said.settled(Finish("stop", prompt_tokens=14, completion_tokens=2))
     assert (settled.prompt_tokens, settled.completion_tokens) == (10, 11)
     said.batches.append(WITH_IDS)

@@ -8,9 +8,19 @@ import pytest
 
 from meshd.core.routing import deadlines
 from meshd.gateway import attempt, stream
-from protocol.jobs import TextDelta, ToolCallDelta
-from tests.core.routing.fleet import chat, member, model
-from tests.gateway.household import DONE, REFUSED, STALL, WORDS, Household, Neighbours, text_of
+from protocol.jobs import Finish, ReasoningDelta, TextDelta, ToolCallDelta
+from tests.core.routing.fleet import chat, load, member, model
+from tests.gateway.household import (
+    BROKEN,
+    DONE,
+    GONE,
+    REFUSED,
+    STALL,
+    WORDS,
+    Household,
+    Neighbours,
+    text_of,
+)
 
 
 async def test_a_node_that_answers_no_nudge_gets_a_second_attempt_beside_it():
@@ -99,6 +109,30 @@ def keep_busy(seconds):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         pass
+
+
+async def test_a_second_attempt_in_vain_costs_no_thought(monkeypatch):
+    """One that would begin anew was asked beside one that then went on: the thought is still known
+    to whoever goes on next, and the account is that of who answers."""
+    monkeypatch.setattr(attempt, "FIRST_QUIET_S", 0.02)
+    monkeypatch.setattr(attempt, "FIRST_PULSE_S", 0.02)
+    house = Household(
+        peers=Neighbours("node2"),
+        fingerprints=("x", "x", ""),
+        node1=[ReasoningDelta("hm"), ReasoningDelta(" so"), GONE],
+        node2=[0.15, ReasoningDelta(" yes"), BROKEN],
+        node3=[STALL],
+        node4=[TextDelta("Paris"), Finish("stop", 13, 1)],
+    )
+    house.become(*house.members, member(4, model(fingerprint="x"), load=load(accepting=False)))
+    reading = asyncio.create_task(house.read(chat(stream=True)))
+    await house.until_asked("node3")
+    house.replace(4, replace(house.members[3], load=load()))
+    _, events = await reading
+    assert house.asked == ["node1", "node2", "node3", "node4"]
+    assert [job.prefix_thought for job in house.jobs] == ["", "hm so", "", "hm so yes"]
+    assert (events[-1].prompt_tokens, events[-1].completion_tokens) == (10, 4)
+    assert house.is_tidy
 
 
 async def test_a_server_that_cannot_go_on_is_no_reason_to_give_up(monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from meshd.core.ports import RequestFailed
-from meshd.gateway import MeshGateway
+from meshd.gateway import MeshGateway, words
 from tests.core.routing.fleet import chat, load, member, model
 from tests.gateway.household import Household
 
@@ -33,6 +33,20 @@ async def test_a_model_that_is_set_aside_here_is_not_said_to_be_unknown():
     with pytest.raises(RequestFailed, match=r"'m' is set aside .* m\.gguf is corrupt") as refused:
         await gateway.submit(chat(model="m"))
     assert refused.value.failure.code == "engine_failed"
+
+
+@pytest.mark.parametrize("name", ["big", "BIG:latest", "auto"])
+@pytest.mark.parametrize("state", ["suspect", "dead", "left"])
+async def test_a_model_whose_node_is_away_is_no_wrong_name(name, state):
+    """It may be there again in a moment: a client that hears "not found" gives up for good."""
+    house = Household()
+    big = member(2, model(model_id="big", capabilities=("chat",)), state=state)
+    house.become(member(1, capacity=None), big, member(3, state=state, load=None))
+    with pytest.raises(RequestFailed) as refused:
+        await house.gateway.submit(chat(model=name))
+    failure = refused.value.failure
+    assert (failure.code, failure.retry_after_s) == ("unreachable", words.RETRY_AFTER_S)
+    assert f"only by nodes that do not answer now: node2 ({state})." in failure.message
 
 
 @pytest.mark.parametrize(

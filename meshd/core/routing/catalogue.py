@@ -15,7 +15,7 @@ changes, so that what is derived from offers knows when to look.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshd.core.membership.member import Member, MeshView
 from meshd.core.routing.demand import capabilities_of, prompt_tokens_of
@@ -157,6 +157,19 @@ class Catalogue:
                 shelf.put(Offer(member, model, last.load, last.probed_at))
             else:
                 shelf.put(Offer(member, model, loads.get(model.model_id)))
+
+
+def holders_away(view: MeshView, job: Job) -> list[Member]:
+    """Members that offer what the job names, and get no work because they are doubted or gone."""
+    known = {
+        node_id: replace(member, state="alive")
+        for node_id, member in view.members.items()
+        if member.state != "alive" and member.load is not None and member.capacity is not None
+    }
+    catalogue = Catalogue(replace(view, members=known))
+    model_id = catalogue.resolve(job.model, job)
+    offers = catalogue.offers(model_id) if model_id is not None else []
+    return [view.members[offer.member.node_id] for offer in offers]
 
 
 def _same_offers(last: Member | None, new: Member) -> bool:

@@ -22,7 +22,7 @@ def unreachable(name: str, cause: str) -> Failure:
     """The peer is gone, or its answer cannot be trusted to be whole."""
     return Failure(
         "unreachable",
-        f"{name} cannot finish this request: {cause}; another node can take it, so ask again",
+        f"{name} cannot finish this request: {cause}; ask again",
         elsewhere=True,
     )
 
@@ -41,7 +41,7 @@ def gave_up(what: str) -> Failure:
     """The engine broke its contract, or its node took the asker for gone."""
     return Failure(
         "engine_failed",
-        f"the node that answered gave up: {what}; another node may do better, so ask again",
+        f"the node that answered gave up: {what}; ask again",
         elsewhere=True,
     )
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from meshd.core.routing.catalogue import Catalogue
+from meshd.core.routing.catalogue import Catalogue, holders_away
 from protocol.jobs import Job
 from tests.core.routing.fleet import MODEL, load, member, model, view
 
@@ -47,6 +47,16 @@ def test_a_reserved_word_asks_who_takes_work_and_has_room():
     assert away.resolve("premium") == MODEL
     long = Job("r", "chat", "premium", messages=({"role": "user", "content": "x" * 40_000},))
     assert Catalogue(view(member(1, small), member(2, large))).resolve("premium", long) == MODEL
+
+
+def test_holders_that_are_away_are_known_by_what_they_last_said():
+    """One that is here is none of them, nor one of which too little is known."""
+    away = member(2, LLAMA, state="left")
+    seen = view(member(1), away, member(3, LLAMA, state="dead", load=None))
+    asked = Job("r", "chat", "llama-3.2-3b")
+    assert holders_away(seen, asked) == [away]
+    assert holders_away(seen, replace(asked, model=MODEL)) == [away]
+    assert holders_away(seen, replace(asked, model="absent")) == []
 
 
 def test_every_routable_node_with_the_model_makes_an_offer():
