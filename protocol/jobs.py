@@ -78,6 +78,10 @@ class Sampling:
     )
 
 
+NO_WISHES = Sampling()
+"""Of most jobs: the engine's own defaults."""
+
+
 @record
 class RawRequest:
     """An HTTP request for one of the owner's own servers, in a form that no dialect here reads:
@@ -111,7 +115,7 @@ class Job:
     stop: tuple[str, ...] = wire(
         ListOf(Text(limits.DETAIL_MAX_CHARS, shortest=1), limits.STOP_SEQUENCES_MAX), default=()
     )
-    sampling: Sampling = wire(Record(Sampling), default=Sampling())
+    sampling: Sampling = wire(Record(Sampling), default=NO_WISHES)
     stream: bool = wire(Bool(), default=False)
     tools: Any = wire(Optional(Json()), default=None)
     tool_choice: Any = wire(Optional(Json()), default=None)

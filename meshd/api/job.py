@@ -26,7 +26,7 @@ from meshd.api.dialect import Asker
 from meshd.api.errors import bad_type, bad_value, missing
 from meshd.api.fields import Fields, json_type
 from protocol import limits
-from protocol.jobs import Job, Sampling
+from protocol.jobs import NO_WISHES, Job, Sampling
 
 TEMPERATURE_MAX = 2.0
 """OpenAI's range. Beyond it every sampler returns noise, which is never what was meant."""
@@ -77,8 +77,6 @@ OWN_FIELDS = frozenset(
     }
 )
 """Fields that are of no use to an engine: they name, bill, keep or hurry."""
-
-_GREEDY = Sampling()
 
 
 class Common(msgspec.Struct, frozen=True):
@@ -143,8 +141,9 @@ def read_model(fields: Fields) -> str:
 def read_sampling(fields: Fields) -> Sampling:
     """How to choose tokens."""
     rest = fields.rest
-    given = {name: read(fields) for name, read in _SAMPLING.items() if name in rest}
-    return Sampling(**given) if given else _GREEDY
+    if _SAMPLING.keys().isdisjoint(rest):
+        return NO_WISHES
+    return Sampling(**{name: read(fields) for name, read in _SAMPLING.items() if name in rest})
 
 
 def read_max_tokens(fields: Fields) -> int | None:

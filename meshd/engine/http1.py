@@ -183,13 +183,14 @@ def _burst(rest: bytes, parts: list[bytes]) -> int:
     data = pieces[1:-1:2]
     if b"" in data:
         del data[data.index(b"") :]  # from the last chunk on
-    sizes = pieces[: 2 * len(data) : 2]
-    if not all(sizes) or b"".join(sizes).translate(None, _HEX_DIGITS):
+    sizes, lengths = pieces[: 2 * len(data) : 2], list(map(len, data))
+    digits = b"".join(sizes)
+    if not all(sizes) or digits.translate(None, _HEX_DIGITS):
         return 0
-    if list(map(int, sizes, repeat(16))) != list(map(len, data)):
+    if list(map(int, sizes, repeat(16))) != lengths:
         return 0
     parts += data
-    return sum(map(len, sizes)) + sum(map(len, data)) + 4 * len(data)
+    return len(digits) + sum(lengths) + 4 * len(data)
 
 
 def _whole_chunks(rest: bytes, at: int, parts: list[bytes]) -> int:

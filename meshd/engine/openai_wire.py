@@ -23,10 +23,12 @@ from meshd.engine.failures import failure_of
 from meshd.engine.openai_failures import failure_of_error
 from protocol.jobs import (
     FINISH_REASONS,
+    NO_WISHES,
     Event,
     Finish,
     Job,
     ReasoningDelta,
+    Sampling,
     TextDelta,
     ToolCallDelta,
 )
@@ -134,29 +136,39 @@ def request_body(job: Job, model: str) -> bytes:
     else:
         body.pop("stream", None)
         body.pop("stream_options", None)
-    optional = {
-        "max_tokens": job.max_tokens,
-        "stop": job.stop or None,
-        "tools": job.tools,
-        "tool_choice": job.tool_choice,
-        "response_format": job.response_format,
-        "temperature": job.sampling.temperature,
-        "top_p": job.sampling.top_p,
-        "top_k": job.sampling.top_k,
-        "min_p": job.sampling.min_p,
-        "presence_penalty": job.sampling.presence_penalty,
-        "frequency_penalty": job.sampling.frequency_penalty,
-        "repeat_penalty": job.sampling.repeat_penalty,
-        "seed": job.sampling.seed,
-    }
-    body.update({name: value for name, value in optional.items() if value is not None})
-    if job.sampling.logit_bias:
-        body["logit_bias"] = {str(int(token)): bias for token, bias in job.sampling.logit_bias}
+    if job.max_tokens is not None:
+        body["max_tokens"] = job.max_tokens
+    if job.stop:
+        body["stop"] = job.stop
+    if job.tools is not None:
+        body["tools"] = job.tools
+    if job.tool_choice is not None:
+        body["tool_choice"] = job.tool_choice
+    if job.response_format is not None:
+        body["response_format"] = job.response_format
+    if job.sampling is not NO_WISHES:
+        body |= _wishes(job.sampling)
     if job.logprobs and job.kind == "chat":
         body["logprobs"], body["top_logprobs"] = True, job.top_logprobs
     elif job.logprobs:
         body["logprobs"] = job.top_logprobs
     return _ENCODER.encode(body)
+
+
+def _wishes(sampling: Sampling) -> dict[str, Any]:
+    """How to choose tokens, as far as the client cares."""
+    wishes = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "repeat_penalty": sampling.repeat_penalty,
+        "seed": sampling.seed,
+        "logit_bias": {str(int(token)): bias for token, bias in sampling.logit_bias} or None,
+    }
+    return {name: value for name, value in wishes.items() if value is not None}
 
 
 class Translation:

@@ -43,7 +43,7 @@ class SseSplitter:
         payloads: list[bytes] = []
         if end > 0 and whole.startswith(b"data: ") and not self._lines and b"\r" not in whole:
             payloads = whole[6:end].split(b"\n\ndata: ")
-        if payloads and whole.count(b"\n", 0, end) == 2 * len(payloads) - 2:
+        if payloads and b"\n" not in b"".join(payloads):
             # The usual case: every event is of one line.
             self._rest = whole[end + 2 :]
         else:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.engine import openai_mould
-from meshd.engine.openai_mould import LESSONS_MAX, Mould
+from meshd.engine.openai_mould import BULK, LESSONS_MAX, Mould
 from meshd.engine.openai_wire import Translation
 from protocol.jobs import ReasoningDelta, TextDelta, ToolCallDelta
 
@@ -72,6 +72,24 @@ def test_after_the_first_word_only_words_are_read(server, monkeypatch):
     assert mould.pour(words, 1, events) == 9
     assert events == [kind(f"word {n}") for n in range(1, 9)]
     assert mould.poured_chars == 8 * len("word 1")
+
+
+ODD = (b"", b'"', b'"b', b"b", b'"b" "c"', b'"b","c"', b'"b","role":"c"', b'"b"]', b'"\xff"', b"1")
+
+
+@given(st.lists(st.sampled_from([b'"a"', b' "b"', *ODD]), max_size=BULK + 8), st.integers(0, 4))
+def test_many_at_once_are_read_like_each_by_itself(middles, others):
+    """Up to the first that does not fit, however what is odd in one could be made up for by
+    another, and whatever the last chunks of the stream are."""
+    mould, each, known, found = Mould(), Mould(), list[TextDelta](), list[TextDelta]()
+    mould.learn(payload(content("a")), [TextDelta("a")])
+    each.learn(payload(content("a")), [TextDelta("a")])
+    before, behind = payload(content("a")).split(b'"a"')
+    payloads = [before + middle + behind for middle in middles] + [b"[DONE]"] * others
+    poured = [each.pour([alone], 0, known) for alone in payloads]
+    fitting = [*poured, 0].index(0)
+    assert mould.pour(payloads, 0, found) == fitting
+    assert found == [TextDelta("a" if b"a" in word else "b") for word in middles[:fitting]]
 
 
 CALL = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
