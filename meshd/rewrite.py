@@ -58,6 +58,9 @@ def save(file: Path, text: str) -> None:
         there = real.exists()
         mode = real.stat().st_mode & 0o777 if there else PUBLIC_MODE
         replace_file(real, text.encode(), mode=mode, like=real if there else real.parent)
+    except PermissionError:
+        told = "this account may not write it; if it is the service's, try again with sudo"
+        raise ConfigError(f"{file}: {told}") from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error.strerror}") from None
 

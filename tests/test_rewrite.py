@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from meshd import rewrite
 from meshd.config import ConfigError
 from meshd.rewrite import option_named, save, with_setting
 
@@ -114,3 +115,14 @@ def test_root_leaves_a_file_to_its_owner(tmp_path: Path) -> None:
     os.chown(file, 1234, 1234)
     save(file, "new")
     assert (file.stat().st_uid, file.stat().st_gid) == (1234, 1234)
+
+
+def test_a_file_of_roots_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's service reads such a one, and people try without sudo first."""
+
+    def refused(*_args: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(rewrite, "replace_file", refused)
+    with pytest.raises(ConfigError, match="try again with sudo"):
+        save(tmp_path / "config.toml", "")
