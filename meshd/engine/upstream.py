@@ -187,7 +187,8 @@ class UpstreamEngine:
             listed = self._listed[model_id]
             exchange = await self._ask_for(job, listed)
             if is_refusal(job, exchange.status):
-                yield [failure_in(exchange, await exchange.read_at_most(ERROR_BODY_MAX_BYTES))]
+                body = await exchange.read_at_most(ERROR_BODY_MAX_BYTES)
+                yield [failure_in(exchange, body, self.name)]
                 return
             answer = reader_of(job, exchange, began)
             begun = False
@@ -334,7 +335,7 @@ class UpstreamEngine:
         try:
             answer = await exchange.read_at_most(LISTING_MAX_BYTES)
             if exchange.status != 200:
-                reason = failure_in(exchange, answer).message
+                reason = failure_in(exchange, answer, self.name).message
                 raise (ListingAbsent if exchange.status in NOTHING_THERE else ValueError)(reason)
             return answer
         finally:
