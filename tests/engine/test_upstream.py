@@ -171,6 +171,15 @@ async def test_what_follows_the_end_is_not_read(script, answer):
     assert (text, finish.reason) == ("hi", "stop")
 
 
+async def test_a_line_end_too_many_costs_a_connection_and_no_answer(script, answer):
+    """Some servers count their body without it; they are asked to pack nothing, too."""
+    script.replies = [reply(PLAIN) + b"\r\n", reply(PLAIN)]
+    async with adopted(script) as engine:
+        assert [(await answer(engine, JOB))[0] for _ in range(2)] == ["hi", "hi"]
+    assert script.connections == 2
+    assert all(b"\r\naccept-encoding: identity\r\n" in head for head in script.heads)
+
+
 async def test_a_busy_server_says_when_to_come_back(script, answer):
     """Its Retry-After is passed on."""
     script.replies = [reply(b"{}", status=b"503 Busy", extra=b"retry-after: 7\r\n")]
