@@ -5,7 +5,8 @@ returns the events that became known, and ends with exactly one Finish or Failur
 cut anywhere.
 
 A stream is whole at `[DONE]`, or at its end if a finish reason came before. Anything else that
-stops is a failure: a server that dies in the middle must not look like a short answer.
+stops is a failure: a server that dies in the middle must not look like a short answer, nor one that
+says nothing and not even why like an empty one.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class AnswerStream:
         return self._fail(events, "the upstream server ended its answer in the middle")
 
     def _end(self, events: list[Event], now: float) -> list[Event]:
+        if not (events or self._first or self._translation.is_whole):
+            return self._fail(events, "the upstream server ended its answer without saying a word")
         self.is_over = True
         first = self._first or now
         prompt_s, generation_s, poured = first - self._began, now - first, self._mould.poured_chars

@@ -27,6 +27,17 @@ def failure_of_error(error: Any) -> Failure:
     return failure_of("engine_failed", f"the upstream server failed: {message}", elsewhere=True)
 
 
+def failure_of_bare(payload: bytes) -> Failure | None:
+    """A JSON object that is an error and has none inside (older vLLM, FastAPI); None for others."""
+    try:
+        said = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # only what nobody looked into
+    if said.get("object") == "error" or isinstance(said.get("message", said.get("detail")), str):
+        return failure_of_error(said)
+    return None
+
+
 def failure_of_status(
     status: int,
     body: bytes,

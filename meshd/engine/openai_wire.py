@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from meshd.engine.failures import failure_of
-from meshd.engine.openai_failures import failure_of_error
+from meshd.engine.openai_failures import failure_of_bare, failure_of_error
 from protocol.jobs import (
     FINISH_REASONS,
     Event,
@@ -185,8 +185,13 @@ class Translation:
             chunk = read_chunk(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise WireError(f"it is not a chat answer ({error})") from None
+        failure = None
         if chunk.error is not None:
-            events.append(failure_of_error(chunk.error))
+            failure = failure_of_error(chunk.error)
+        elif chunk.choices is None and chunk.usage is None:
+            failure = failure_of_bare(payload)
+        if failure is not None:
+            events.append(failure)
             self.has_failed = True
             return
         if chunk.usage is not None:

@@ -221,6 +221,10 @@ def test_a_finish_reason_is_enough_without_done():
         ([sse({"error": {"message": "out of memory"}})], "out of memory"),
         ([sse({"error": "plain words"})], "plain words"),
         ([sse(delta("abort"))], "broke its answer off"),
+        ([sse({"object": "error", "message": "boom", "code": 400}) + DONE], "boom"),
+        ([sse({"detail": "no engine"}) + DONE], "no engine"),
+        ([DONE], "without saying a word"),
+        ([sse({"choices": [], "usage": USAGE}, delta(role="assistant")) + DONE], "without saying"),
     ],
 )
 def test_a_broken_stream_is_a_failure_that_others_may_repair(pieces, said):
@@ -271,6 +275,8 @@ def test_a_plain_answer_is_one_batch():
         (b"<html>", "broken answer"),
         (b'{"choices": [{"message": {"content": "a"}}]}', "no finish_reason"),
         (b'{"error": {"message": "boom"}}', "boom"),
+        (b'{"object": "error", "message": "boom"}', "boom"),
+        (b'{"object": "chat.completion"}', "no finish_reason"),
         (b"x" * (PLAIN_MAX_BYTES + 1), "exceeds"),
     ],
 )
@@ -334,6 +340,14 @@ def test_a_completion_is_posted_with_its_prompt(job, prompt):
     """Text or token ids."""
     assert request_path(job) == "/completions"
     assert json.loads(request_body(job, "m"))["prompt"] == prompt
+
+
+def test_an_answer_may_be_empty():
+    """A model that has nothing to say ends at once; its server says that it did."""
+    odd = b'data: {"timings": "\xff"}\n\n'
+    for chunks in (sse(delta("stop")) + DONE, odd + sse(delta("length"), {"timings": {}})):
+        (finish,) = stream(chunks)
+        assert isinstance(finish, Finish)
 
 
 def test_a_failure_is_never_followed_by_anything():
