@@ -12,8 +12,9 @@ says nothing and not even why like an empty one.
 from __future__ import annotations
 
 from meshd.engine.failures import failure_of
+from meshd.engine.openai_failures import WireError
 from meshd.engine.openai_mould import Mould
-from meshd.engine.openai_wire import Translation, WireError
+from meshd.engine.openai_wire import Translation
 from meshd.engine.sse import SseError, SseSplitter
 from protocol import limits
 from protocol.jobs import Event, Finish, Job
@@ -64,6 +65,7 @@ class AnswerStream:
         return self._fail(events, "the upstream server ended its answer in the middle")
 
     def _end(self, events: list[Event], now: float) -> list[Event]:
+        events += self._translation.rest()
         if not (events or self._first or self._translation.is_whole):
             return self._fail(events, "the upstream server ended its answer without saying a word")
         self.is_over = True
@@ -103,7 +105,7 @@ class PlainAnswer:
             return events
         if not translation.is_whole:
             return self._fail("the upstream server's answer has no finish_reason")
-        return [*events, self._finish(translation, now)]
+        return [*events, *translation.rest(), self._finish(translation, now)]
 
     def _finish(self, translation: Translation, now: float) -> Finish:
         return translation.finish(self._job, 0.0, now - self._began)

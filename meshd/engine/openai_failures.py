@@ -19,6 +19,10 @@ PARAM_MAX_CHARS = 256
 """The name of a field that is longer is nobody's."""
 
 
+class WireError(ValueError):
+    """Not what an OpenAI-compatible server would send."""
+
+
 def failure_of_error(error: Any) -> Failure:
     """An `error` object in the middle of an answer, or of an answer with status 200."""
     message, code = _error_words(error)

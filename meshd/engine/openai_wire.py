@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 
 from meshd.engine.failures import failure_of
-from meshd.engine.openai_failures import failure_of_bare, failure_of_error
+from meshd.engine.openai_calls import Calls
+from meshd.engine.openai_failures import WireError, failure_of_bare, failure_of_error
 from protocol.jobs import (
     FINISH_REASONS,
     Event,
@@ -28,14 +29,10 @@ from protocol.jobs import (
     Job,
     ReasoningDelta,
     TextDelta,
-    ToolCallDelta,
 )
 
 CALL_ID_MAX_CHARS = 256
 """Tool call ids and names longer than this are nobody's."""
-
-CALLS_MAX = 1_024
-"""Tool calls of one answer: eight times as many as OpenAI lets a request offer tools."""
 
 FAILED_REASONS = {"error", "abort"}
 """Finish reasons with which servers say that the answer is not whole."""
@@ -47,13 +44,10 @@ BYTES_PER_TOKEN = 3.6
 """For counts that an upstream does not give."""
 
 
-class WireError(ValueError):
-    """Not what an OpenAI-compatible server would send."""
-
-
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
-    arguments: str | None = None
+    arguments: Any = None
+    """A JSON text, or where a server is too kind, the object itself."""
 
 
 class _ToolCall(msgspec.Struct, gc=False):
@@ -164,8 +158,7 @@ class Translation:
     `has_failed` once the last event was a Failure."""
 
     __slots__ = (
-        "_calls", "_made_bytes", "_next_call", "_reason", "_stop", "_usage", "has_failed",
-        "is_whole",
+        "_calls", "_made_bytes", "_reason", "_stop", "_usage", "has_failed", "is_whole",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -174,9 +167,7 @@ class Translation:
         self._reason = "stop"
         self._stop = ""
         self._usage: Any = None
-        self._calls: dict[int, tuple[str, int]] = {}
-        """By the number that the server gives a call: its id, and the number it has here."""
-        self._next_call = 0
+        self._calls = Calls()
         self._made_bytes = 0
 
     def read(self, payload: bytes, events: list[Event]) -> None:
@@ -210,6 +201,10 @@ class Translation:
             if type(choice.stop_reason) is str:
                 self._stop = choice.stop_reason
             self._end(choice.finish_reason, events)
+
+    def rest(self) -> Sequence[Event]:
+        """What was read and not told, when the answer is over."""
+        return self._calls.rest()
 
     def finish(self, job: Job, prompt_s: float, generation_s: float, poured: int = 0) -> Finish:
         """The account. Times are as seen from here, in seconds; `poured` are characters of the
@@ -246,27 +241,14 @@ class Translation:
     def _call(self, calls: Sequence[_ToolCall], events: list[Event]) -> None:
         for place, call in enumerate(calls):
             function = call.function or _Function()
+            arguments = function.arguments or ""
+            if type(arguments) is not str:
+                arguments = _ENCODER.encode(arguments).decode()
+            given = place if call.index is None else call.index
             call_id = (call.id or "")[:CALL_ID_MAX_CHARS]
-            events.append(
-                ToolCallDelta(
-                    index=self._number(place if call.index is None else call.index, call_id),
-                    call_id=call_id,
-                    name=(function.name or "")[:CALL_ID_MAX_CHARS],
-                    arguments=function.arguments or "",
-                )
-            )
-
-    def _number(self, given: int, call_id: str) -> int:
-        """A call's own number. Some servers give all calls one number, or none: there another id
-        begins another call. Raises WireError."""
-        known_id, number = self._calls.get(given, ("", -1))
-        if number < 0 or (call_id and known_id and call_id != known_id):
-            number = max(given, self._next_call)
-            if number >= CALLS_MAX:
-                raise WireError(f"a tool call has the number {number}; below {CALLS_MAX} are read")
-            self._next_call = number + 1
-        self._calls[given] = call_id or known_id, number
-        return number
+            name = (function.name or "")[:CALL_ID_MAX_CHARS]
+            events += self._calls.take(given, call_id, name, arguments)
+            self._made_bytes += len(arguments)
 
     def _end(self, reason: str, events: list[Event]) -> None:
         if reason in FAILED_REASONS:

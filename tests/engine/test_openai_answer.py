@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.engine.openai_answer import PLAIN_MAX_BYTES, AnswerStream, PlainAnswer
+from meshd.engine.openai_calls import CALLS_MAX
 from meshd.engine.openai_failures import MESSAGE_MAX_CHARS
-from meshd.engine.openai_wire import CALLS_MAX, request_body, request_path
+from meshd.engine.openai_wire import request_body, request_path
 from protocol.jobs import Failure, Finish, Job, ReasoningDelta, Sampling, TextDelta, ToolCallDelta
 
 CHAT = Job("r", "chat", "m", messages=({"role": "user", "content": "12345678"},), stream=True)
@@ -122,9 +123,29 @@ def test_calls_that_share_a_number_are_told_apart_by_their_ids(index):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("arguments", ['{"a":1}', {"a": 1}])
+def test_a_calls_arguments_are_a_text(arguments):
+    """Some servers give the object itself."""
+    call = {"id": "c", "function": {"name": "f", "arguments": arguments}}
+    choice = {"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+    told, finish = plain(json.dumps({"choices": [choice]}).encode())
+    assert told == ToolCallDelta(0, "c", "f", '{"a":1}')
+    assert finish.completion_tokens == 2
+
+
+def test_a_call_that_waits_is_told_at_the_end():
+    """However the stream says that it is over, and before it does."""
+    late = delta(tool_calls=[{"index": 0, "id": "c", "function": {"arguments": "{}"}}])
+    for end in (DONE, sse(delta("tool_calls"))):
+        *told, finish = stream(sse(late) + end)
+        assert told == [ToolCallDelta(0, "c", "", "{}")]
+        assert isinstance(finish, Finish)
+
+
 def test_calls_are_bounded():
     """Each takes memory until the answer is over, here and at the client."""
-    calls = [delta(tool_calls=[{"id": f"c{n}", "function": {"name": "f"}}]) for n in range(1_025)]
+    function = {"name": "f", "arguments": "{}"}
+    calls = [delta(tool_calls=[{"id": f"c{n}", "function": function}]) for n in range(1_025)]
     *told, failure = stream(sse(*calls))
     assert len(told) == CALLS_MAX
     assert "number 1024" in failure.message
