@@ -209,9 +209,9 @@ class Translation:
     def finish(self, job: Job, prompt_s: float, generation_s: float, poured: int = 0) -> Finish:
         """The account. Times are as seen from here, in seconds; `poured` are characters of the
         answer that were not read here."""
-        usage = _usage_of(self._usage)
+        usage = usage_of(self._usage)
         prompt, made = usage.prompt_tokens, usage.completion_tokens
-        counted = _is_count(prompt) and _is_count(made)
+        counted = is_count(prompt) and is_count(made)
         if not counted:
             made = round((self._made_bytes + poured) / BYTES_PER_TOKEN)
             prompt = _estimate(job)
@@ -286,7 +286,7 @@ def _entry(token: str, logprob: float) -> dict[str, Any]:
     return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
 
 
-def _usage_of(told: Any) -> _Usage:
+def usage_of(told: Any) -> _Usage:
     """What a server counted; also where it wrote its numbers as texts or as fractions."""
     try:
         return msgspec.convert(told or {}, _Usage, strict=False)
@@ -294,7 +294,8 @@ def _usage_of(told: Any) -> _Usage:
         return _Usage()
 
 
-def _is_count(tokens: int | None) -> bool:
+def is_count(tokens: int | None) -> bool:
+    """Whether it can be believed."""
     return tokens is not None and 0 <= tokens <= TOKENS_MAX
 
 
