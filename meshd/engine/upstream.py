@@ -35,10 +35,11 @@ from meshd.core.ports import Batch, EngineError, EventStream
 from meshd.core.stats import SpeedMeter
 from meshd.engine import raw
 from meshd.engine.failures import failure_of
-from meshd.engine.habits import ollama_job
+from meshd.engine.habits import is_ollama, ollama_job
 from meshd.engine.http1 import HttpError
 from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
 from meshd.engine.listing import Listed, read_listing, unlisted
+from meshd.engine.ollama_details import Details
 from meshd.engine.openai_vectors import vectors_body
 from meshd.engine.openai_wire import request_body, request_path
 from meshd.engine.orderly import in_either_order, is_orderly
@@ -119,6 +120,7 @@ class UpstreamEngine:
         self._can = tuple(can)
         self._slots = slots
         self._owner: asyncio.Task[None] | None = None
+        self._details = Details()
         self._listed: dict[str, Listed] = {}
         self._aliases: dict[str, str] = {}
         self._in_flight: Counter[str] = Counter()
@@ -315,6 +317,9 @@ class UpstreamEngine:
         try:
             async with asyncio.timeout(LISTING_TIMEOUT_S):
                 body = await self._get(f"{base}/models")
+                listed = self._read(body)
+                if listed and listed[0].record.engine == "ollama":
+                    listed = await self._details.added(listed, self._ask)
         except TimeoutError:
             raise ListingLate from None
         if not body:
@@ -322,13 +327,17 @@ class UpstreamEngine:
             if self._only:
                 return []
             raise ValueError("it hung up instead of listing its models; name one with model=ID")
-        try:
-            listed = read_listing(msgspec.json.decode(body), self.name)
-        except (ValueError, RecursionError):
-            listed = None
         if listed is None:
             raise ValueError("its /models is not a list of models")
         return listed
+
+    def _read(self, body: bytes) -> list[Listed] | None:
+        """The models of `/models`; None where it is no such list."""
+        try:
+            decoded = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            return None
+        return read_listing(decoded, "ollama" if is_ollama(decoded) else self.name)
 
     async def _get(self, path: str, body: bytes = b"") -> bytes:
         exchange = await self._client.request("POST" if body else "GET", path, body)
@@ -352,7 +361,7 @@ class UpstreamEngine:
             listed = named or [unlisted(self._only, self.name)]
         if self._can:
             listed = [
-                replace(each, record=replace(each.record, capabilities=self._can))
+                replace(each, record=replace(each.record, capabilities=self._owners_words(each)))
                 for each in listed
             ]
         self._listed = {each.record.model_id: each for each in listed}
@@ -362,6 +371,11 @@ class UpstreamEngine:
         for gone in [model for model in self._meters if model not in self._listed]:
             del self._meters[gone]
         self._say(trouble)
+
+    def _owners_words(self, each: Listed) -> tuple[str, ...]:
+        """What the owner says that it can. Of thinking he has no word."""
+        thinks = "thinking" in each.record.capabilities and "thinking" not in self._can
+        return (*self._can, "thinking") if thinks else self._can
 
     def _say(self, trouble: str) -> None:
         """Once, when it changes; of a server that nobody expects, when it comes and goes."""
