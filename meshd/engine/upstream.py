@@ -109,12 +109,14 @@ class UpstreamEngine:
         goes to that server alone. `lister` is for servers that tell more than OpenAI's list;
         `is_expected` False: that nobody is there is not worth a word. `can` are the capabilities of
         its models, where the owner knows better than the server tells."""
-        self.name = name or f"upstream {url}"
+        parts = urlsplit(url)
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2])  # peers and clients read it
+        self.name = name or f"upstream {shown.geturl()}"
         self._client = HttpClient(url, key)
         self._lister = lister
         self._refresh_s = refresh_s
         self._is_expected = is_expected
-        self._bases = _candidate_bases(urlsplit(url).path)
+        self._bases = _candidate_bases(parts.path)
         self._base = self._bases[0]
         self._only = model
         self._can = tuple(can)

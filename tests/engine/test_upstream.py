@@ -96,6 +96,19 @@ async def test_a_key_goes_to_its_server_with_every_request(script, answer):
     assert not any(b"authorization" in head for head in script.heads)
 
 
+async def test_a_password_in_an_address_is_told_to_nobody(script, answer):
+    """The engine's name is in records that peers get, and in failures that clients read."""
+    async with adopted(script) as engine:
+        address = engine.name.replace("//", "//me:s3cret@").removeprefix("upstream ")
+        named = UpstreamEngine(address)
+        await named.start()
+        _, (failure,) = await answer(named, replace(JOB, model="gone"))
+        told = [named.name, failure.message, *(record.engine for record in named.models())]
+        await named.close()
+    assert len(told) == 4
+    assert all(engine.name in each for each in told)
+
+
 async def test_an_alias_is_asked_for_by_its_real_name(script, answer):
     """The server need not know its own aliases in requests."""
     script.replies = [STREAMED]
