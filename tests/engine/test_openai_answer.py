@@ -245,6 +245,8 @@ def test_a_finish_reason_is_enough_without_done():
         ([sse({"object": "error", "message": "boom", "code": 400}) + DONE], "boom"),
         ([sse({"detail": "no engine"}) + DONE], "no engine"),
         ([DONE], "without saying a word"),
+        ([sse(delta(content="a")) + b'error: {"code":500,"message":"boom"}\n\n' + DONE], "boom"),
+        ([b'error: {"code":500,"message":"boom"}\r\n\r\n', DONE], "boom"),
         ([sse({"choices": [], "usage": USAGE}, delta(role="assistant")) + DONE], "without saying"),
     ],
 )
