@@ -48,7 +48,8 @@ class AnswerStream:
                 payload, known = payloads[at], len(events)
                 if payload == DONE:
                     return self._end(events, now)
-                translation.read(payload, events)
+                if payload:  # without data it is no event
+                    translation.read(payload, events)
                 if translation.has_failed:
                     self.is_over = True
                     return events

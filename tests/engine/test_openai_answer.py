@@ -365,6 +365,12 @@ def test_a_completion_is_posted_with_its_prompt(job, prompt):
     assert json.loads(request_body(job, "m"))["prompt"] == prompt
 
 
+def test_an_event_without_data_says_nothing():
+    """Some proxies keep a stream alive with it; by the standard it is no event."""
+    streamed = b"data:\n\n" + sse(delta(content="a")) + b"data: \n\n" + sse(delta("stop")) + DONE
+    assert stream(streamed)[0] == TextDelta("a")
+
+
 def test_an_answer_may_be_empty():
     """A model that has nothing to say ends at once; its server says that it did."""
     odd = b'data: {"timings": "\xff"}\n\n'
