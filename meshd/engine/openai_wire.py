@@ -4,7 +4,7 @@ Pure: bodies and payloads in, values out. Decoding is typed, so a chunk costs ab
 and whatever is not needed is never built. Deviations that are known and harmless are taken in:
 
 - `role` in every delta, empty deltas, null where a key could be missing, unknown keys;
-- thinking as `reasoning_content` or as `reasoning`;
+- thinking as `reasoning_content` or as `reasoning`; a refusal, which is a text like any other;
 - usage in a chunk of its own, in the last chunk, in every chunk, or nowhere (then counts are
   estimated, and say so);
 - finish reasons of other dialects.
@@ -60,6 +60,7 @@ class Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
 
 
@@ -230,7 +231,7 @@ class Translation:
         if thought:
             events.append(ReasoningDelta(thought))
             self._made_bytes += len(thought)
-        text = delta.content
+        text = delta.content or delta.refusal
         if text:
             content = logprobs.get("content") if logprobs.__class__ is dict else None
             events.append(TextDelta(text, (), content))

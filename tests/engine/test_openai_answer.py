@@ -365,6 +365,12 @@ def test_a_completion_is_posted_with_its_prompt(job, prompt):
     assert json.loads(request_body(job, "m"))["prompt"] == prompt
 
 
+def test_a_refusal_is_said():
+    """OpenAI's own servers put it beside the text; the client read an empty answer."""
+    events = stream(sse(delta(refusal="I "), delta(refusal="will not"), delta("stop")) + DONE)
+    assert events[:2] == [TextDelta("I "), TextDelta("will not")]
+
+
 def test_an_event_without_data_says_nothing():
     """Some proxies keep a stream alive with it; by the standard it is no event."""
     streamed = b"data:\n\n" + sse(delta(content="a")) + b"data: \n\n" + sse(delta("stop")) + DONE
