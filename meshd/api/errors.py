@@ -4,7 +4,8 @@ One table turns the codes of `protocol.jobs.FAILURES` into status, type and code
 that says no is an `ApiError`, whoever raised it. Three rules decide the status:
 
 - the caller can fix it: 4xx. Running out of a share is the caller's (429), running out of machine
-  is ours (503), and a model that can never fit is neither (507);
+  is ours (503), and a model that can never fit is neither (507). A server that knows a node's key
+  no more has nothing against the caller's (502);
 - what may succeed a moment later carries `retry-after`, because the SDKs obey it; what will not
   carries `x-should-retry: false`, because they would try twice more otherwise;
 - the body always has all four keys, `message`, `type`, `param` and `code`: clients index them.
@@ -29,11 +30,11 @@ _ANSWERS: dict[str, tuple[int, str, str]] = {
     "bad_request": (400, "invalid_request_error", "bad_request"),
     "context_length_exceeded": (400, "invalid_request_error", "context_length_exceeded"),
     "unsupported": (400, "invalid_request_error", "unsupported"),
-    "unauthorized": (401, "authentication_error", "invalid_api_key"),
     "model_not_found": (404, "invalid_request_error", "model_not_found"),
     "rate_limited": (429, "rate_limit_error", "rate_limit_exceeded"),
     "cancelled": (499, "cancelled_error", "cancelled"),
     "engine_failed": (502, "server_error", "engine_failed"),
+    "unauthorized": (502, "server_error", "upstream_unauthorized"),
     "overloaded": (503, "overloaded_error", "overloaded"),
     "draining": (503, "overloaded_error", "draining"),
     "unreachable": (503, "server_error", "unreachable"),
@@ -42,7 +43,7 @@ _ANSWERS: dict[str, tuple[int, str, str]] = {
 }
 
 _RETRIED = frozenset({"rate_limited", "overloaded", "draining", "unreachable"})
-_NEVER_RETRIED = frozenset({"insufficient_memory"})
+_NEVER_RETRIED = frozenset({"insufficient_memory", "unauthorized"})
 
 
 class ApiError(Exception):
@@ -129,8 +130,6 @@ def from_failure(failure: Failure) -> ApiError:
         headers = (("retry-after", str(retry_after_s(failure.retry_after_s))),)
     elif failure.code in _NEVER_RETRIED:
         headers = (("x-should-retry", "false"),)
-    elif failure.code == "unauthorized":
-        headers = (("www-authenticate", "Bearer"),)
     error = ApiError(status, failure.message, code=code, kind=kind, param=param, headers=headers)
     error.failure = failure
     return error

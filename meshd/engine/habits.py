@@ -132,6 +132,12 @@ def ollama_listed(
     return found[: limits.MODELS_MAX]
 
 
+def is_ollama(decoded: Any) -> bool:
+    """Whether an OpenAI list is Ollama's: models from its own collection belong to "library"."""
+    entries = _objects(_object(decoded).get("data"))
+    return any(entry.get("owned_by") == "library" for entry in entries)
+
+
 def ollama_job(job: Job, record: ModelRecord) -> Job:
     """The job as an Ollama server is asked it: what is said of thinking, in its words."""
     if not isinstance(job.extras, dict) or _THINKING.isdisjoint(job.extras):

@@ -65,7 +65,7 @@ class HttpClient:
         self._headers = (
             f" HTTP/1.1\r\nhost: {parts.netloc.rpartition('@')[2]}\r\n"
             f"{f'authorization: Bearer {key}{CRLF}' if key else ''}"
-            "user-agent: meshd\r\n"
+            "user-agent: meshd\r\naccept-encoding: identity\r\n"
         ).encode()
 
     async def request(

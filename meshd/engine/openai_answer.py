@@ -5,14 +5,16 @@ returns the events that became known, and ends with exactly one Finish or Failur
 cut anywhere.
 
 A stream is whole at `[DONE]`, or at its end if a finish reason came before. Anything else that
-stops is a failure: a server that dies in the middle must not look like a short answer.
+stops is a failure: a server that dies in the middle must not look like a short answer, nor one that
+says nothing and not even why like an empty one.
 """
 
 from __future__ import annotations
 
 from meshd.engine.failures import failure_of
+from meshd.engine.openai_failures import WireError
 from meshd.engine.openai_mould import Mould
-from meshd.engine.openai_wire import Translation, WireError
+from meshd.engine.openai_wire import Translation
 from meshd.engine.sse import SseError, SseSplitter
 from protocol import limits
 from protocol.jobs import Event, Finish, Job
@@ -46,7 +48,8 @@ class AnswerStream:
                 payload, known = payloads[at], len(events)
                 if payload == DONE:
                     return self._end(events, now)
-                translation.read(payload, events)
+                if payload:  # without data it is no event
+                    translation.read(payload, events)
                 if translation.has_failed:
                     self.is_over = True
                     return events
@@ -63,6 +66,9 @@ class AnswerStream:
         return self._fail(events, "the upstream server ended its answer in the middle")
 
     def _end(self, events: list[Event], now: float) -> list[Event]:
+        events += self._translation.rest()
+        if not (events or self._first or self._translation.is_whole):
+            return self._fail(events, "the upstream server ended its answer without saying a word")
         self.is_over = True
         first = self._first or now
         prompt_s, generation_s, poured = first - self._began, now - first, self._mould.poured_chars
@@ -100,7 +106,7 @@ class PlainAnswer:
             return events
         if not translation.is_whole:
             return self._fail("the upstream server's answer has no finish_reason")
-        return [*events, self._finish(translation, now)]
+        return [*events, *translation.rest(), self._finish(translation, now)]
 
     def _finish(self, translation: Translation, now: float) -> Finish:
         return translation.finish(self._job, 0.0, now - self._began)

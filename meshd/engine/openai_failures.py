@@ -19,6 +19,10 @@ PARAM_MAX_CHARS = 256
 """The name of a field that is longer is nobody's."""
 
 
+class WireError(ValueError):
+    """Not what an OpenAI-compatible server would send."""
+
+
 def failure_of_error(error: Any) -> Failure:
     """An `error` object in the middle of an answer, or of an answer with status 200."""
     message, code = _error_words(error)
@@ -27,8 +31,24 @@ def failure_of_error(error: Any) -> Failure:
     return failure_of("engine_failed", f"the upstream server failed: {message}", elsewhere=True)
 
 
+def failure_of_bare(payload: bytes) -> Failure | None:
+    """A JSON object that is an error and has none inside (older vLLM, FastAPI); None for others."""
+    try:
+        said = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # only what nobody looked into
+    if said.get("object") == "error" or isinstance(said.get("message", said.get("detail")), str):
+        return failure_of_error(said)
+    return None
+
+
 def failure_of_status(
-    status: int, body: bytes, retry_after: str = "", location: str = ""
+    status: int,
+    body: bytes,
+    retry_after: str = "",
+    location: str = "",
+    *,
+    server: str = "the upstream server",
 ) -> Failure:
     """An HTTP error of the upstream, in our words and with its own message. `retry_after` and
     `location` are its headers."""
@@ -41,6 +61,11 @@ def failure_of_status(
         status, ("bad_request", False) if 400 <= status < 500 else ("engine_failed", True)
     )
     said = message if code == "bad_request" else f"the upstream server says: {message}"
+    if code == "unauthorized":
+        said = (
+            f"{server} refuses the node that asked it, not you (HTTP status {status}): "
+            f"{message.rstrip('.')}. Its owner gives it a key with key_env or key_file"
+        )
     if status == HTTPStatus.NOT_FOUND and "model" not in f"{message} {word}".lower():
         code = "unsupported"
     if code == "unsupported":
@@ -71,6 +96,7 @@ def _error_of(status: int, body: bytes, location: str) -> Any:
 
 STATUS_CODES: Mapping[int, tuple[str, bool]] = {
     401: ("unauthorized", True),
+    402: ("unauthorized", True),
     403: ("unauthorized", True),
     404: ("model_not_found", True),
     405: ("unsupported", True),
@@ -81,7 +107,8 @@ STATUS_CODES: Mapping[int, tuple[str, bool]] = {
     504: ("timeout", True),
     507: ("insufficient_memory", True),
 }
-"""Our code, and whether another node may do better. Else 4xx are bad requests. A 404 that says
+"""Our code, and whether another node may do better. Else 4xx are bad requests. 402 is an account
+without money: the node's, not the caller's. A 404 that says
 nothing of a model is about the path: nothing of the kind is served there."""
 
 CONTEXT = re.compile(

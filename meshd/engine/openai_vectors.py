@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from meshd.engine.failures import failure_of
-from meshd.engine.openai_failures import failure_of_error
+from meshd.engine.openai_failures import failure_of_bare, failure_of_error
+from meshd.engine.openai_wire import is_count, usage_of
 from protocol import limits
 from protocol.jobs import Event, Finish, Job, Vector
 
@@ -29,13 +30,9 @@ class _Entry(msgspec.Struct):
     index: int | None = None
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-
-
 class _Answer(msgspec.Struct):
     data: list[_Entry] | None = None
-    usage: _Usage | None = None
+    usage: Any = None
     error: Any = None
 
 
@@ -69,11 +66,14 @@ class VectorAnswer:
             return []
         try:
             answer = _DECODER.decode(self._body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._fail(f"it is no list of embeddings ({error})")
         self.is_over = True
         if answer.error is not None:
             return [failure_of_error(answer.error)]
+        bare = failure_of_bare(bytes(self._body)) if answer.data is None else None
+        if bare is not None:
+            return [bare]
         return self._vectors(answer, now)
 
     def _vectors(self, answer: _Answer, now: float) -> list[Event]:
@@ -86,13 +86,14 @@ class VectorAnswer:
             return self._fail(f"it has {len(entries)} vectors for {len(self._job.inputs)} texts")
         if not all(0 < len(each) <= limits.VECTOR_MAX_BYTES for each in vectors.values()):
             return self._fail("it has a vector that is empty, too long, or not made of numbers")
-        told = answer.usage.prompt_tokens if answer.usage else None
+        told = usage_of(answer.usage).prompt_tokens
+        counted = is_count(told)
         account = Finish(
             "stop",
-            prompt_tokens=max(0, told or 0),
+            prompt_tokens=told if counted and told else 0,
             completion_tokens=0,
             prompt_s=now - self._began,
-            counted=told is not None,
+            counted=counted,
         )
         return [*(Vector(index, vectors[index]) for index in sorted(vectors)), account]
 

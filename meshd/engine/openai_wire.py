@@ -4,7 +4,7 @@ Pure: bodies and payloads in, values out. Decoding is typed, so a chunk costs ab
 and whatever is not needed is never built. Deviations that are known and harmless are taken in:
 
 - `role` in every delta, empty deltas, null where a key could be missing, unknown keys;
-- thinking as `reasoning_content` or as `reasoning`;
+- thinking as `reasoning_content` or as `reasoning`; a refusal, which is a text like any other;
 - usage in a chunk of its own, in the last chunk, in every chunk, or nowhere (then counts are
   estimated, and say so);
 - finish reasons of other dialects.
@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 
 from meshd.engine.failures import failure_of
-from meshd.engine.openai_failures import failure_of_error
+from meshd.engine.openai_calls import Calls
+from meshd.engine.openai_failures import WireError, failure_of_bare, failure_of_error
 from protocol.jobs import (
     FINISH_REASONS,
     NO_WISHES,
@@ -30,14 +31,10 @@ from protocol.jobs import (
     ReasoningDelta,
     Sampling,
     TextDelta,
-    ToolCallDelta,
 )
 
 CALL_ID_MAX_CHARS = 256
 """Tool call ids and names longer than this are nobody's."""
-
-CALLS_MAX = 1_024
-"""Tool calls of one answer: eight times as many as OpenAI lets a request offer tools."""
 
 FAILED_REASONS = {"error", "abort"}
 """Finish reasons with which servers say that the answer is not whole."""
@@ -49,13 +46,10 @@ BYTES_PER_TOKEN = 3.6
 """For counts that an upstream does not give."""
 
 
-class WireError(ValueError):
-    """Not what an OpenAI-compatible server would send."""
-
-
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
-    arguments: str | None = None
+    arguments: Any = None
+    """A JSON text, or where a server is too kind, the object itself."""
 
 
 class _ToolCall(msgspec.Struct, gc=False):
@@ -68,6 +62,7 @@ class Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
 
 
@@ -176,8 +171,7 @@ class Translation:
     `has_failed` once the last event was a Failure."""
 
     __slots__ = (
-        "_calls", "_made_bytes", "_next_call", "_reason", "_stop", "_usage", "has_failed",
-        "is_whole",
+        "_calls", "_made_bytes", "_reason", "_stop", "_usage", "has_failed", "is_whole",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -186,9 +180,7 @@ class Translation:
         self._reason = "stop"
         self._stop = ""
         self._usage: Any = None
-        self._calls: dict[int, tuple[str, int]] = {}
-        """By the number that the server gives a call: its id, and the number it has here."""
-        self._next_call = 0
+        self._calls = Calls()
         self._made_bytes = 0
 
     def read(self, payload: bytes, events: list[Event]) -> None:
@@ -197,8 +189,13 @@ class Translation:
             chunk = read_chunk(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise WireError(f"it is not a chat answer ({error})") from None
+        failure = None
         if chunk.error is not None:
-            events.append(failure_of_error(chunk.error))
+            failure = failure_of_error(chunk.error)
+        elif chunk.choices is None and chunk.usage is None:
+            failure = failure_of_bare(payload)
+        if failure is not None:
+            events.append(failure)
             self.has_failed = True
             return
         if chunk.usage is not None:
@@ -218,12 +215,16 @@ class Translation:
                 self._stop = choice.stop_reason
             self._end(choice.finish_reason, events)
 
+    def rest(self) -> Sequence[Event]:
+        """What was read and not told, when the answer is over."""
+        return self._calls.rest()
+
     def finish(self, job: Job, prompt_s: float, generation_s: float, poured: int = 0) -> Finish:
         """The account. Times are as seen from here, in seconds; `poured` are characters of the
         answer that were not read here."""
-        usage = _usage_of(self._usage)
+        usage = usage_of(self._usage)
         prompt, made = usage.prompt_tokens, usage.completion_tokens
-        counted = _is_count(prompt) and _is_count(made)
+        counted = is_count(prompt) and is_count(made)
         if not counted:
             made = round((self._made_bytes + poured) / BYTES_PER_TOKEN)
             prompt = _estimate(job)
@@ -242,7 +243,7 @@ class Translation:
         if thought:
             events.append(ReasoningDelta(thought))
             self._made_bytes += len(thought)
-        text = delta.content
+        text = delta.content or delta.refusal
         if text:
             content = logprobs.get("content") if logprobs.__class__ is dict else None
             events.append(TextDelta(text, (), content))
@@ -253,27 +254,14 @@ class Translation:
     def _call(self, calls: Sequence[_ToolCall], events: list[Event]) -> None:
         for place, call in enumerate(calls):
             function = call.function or _Function()
+            arguments = function.arguments or ""
+            if type(arguments) is not str:
+                arguments = _ENCODER.encode(arguments).decode()
+            given = place if call.index is None else call.index
             call_id = (call.id or "")[:CALL_ID_MAX_CHARS]
-            events.append(
-                ToolCallDelta(
-                    index=self._number(place if call.index is None else call.index, call_id),
-                    call_id=call_id,
-                    name=(function.name or "")[:CALL_ID_MAX_CHARS],
-                    arguments=function.arguments or "",
-                )
-            )
-
-    def _number(self, given: int, call_id: str) -> int:
-        """A call's own number. Some servers give all calls one number, or none: there another id
-        begins another call. Raises WireError."""
-        known_id, number = self._calls.get(given, ("", -1))
-        if number < 0 or (call_id and known_id and call_id != known_id):
-            number = max(given, self._next_call)
-            if number >= CALLS_MAX:
-                raise WireError(f"a tool call has the number {number}; below {CALLS_MAX} are read")
-            self._next_call = number + 1
-        self._calls[given] = call_id or known_id, number
-        return number
+            name = (function.name or "")[:CALL_ID_MAX_CHARS]
+            events += self._calls.take(given, call_id, name, arguments)
+            self._made_bytes += len(arguments)
 
     def _end(self, reason: str, events: list[Event]) -> None:
         if reason in FAILED_REASONS:
@@ -311,7 +299,7 @@ def _entry(token: str, logprob: float) -> dict[str, Any]:
     return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
 
 
-def _usage_of(told: Any) -> _Usage:
+def usage_of(told: Any) -> _Usage:
     """What a server counted; also where it wrote its numbers as texts or as fractions."""
     try:
         return msgspec.convert(told or {}, _Usage, strict=False)
@@ -319,7 +307,8 @@ def _usage_of(told: Any) -> _Usage:
         return _Usage()
 
 
-def _is_count(tokens: int | None) -> bool:
+def is_count(tokens: int | None) -> bool:
+    """Whether it can be believed."""
     return tokens is not None and 0 <= tokens <= TOKENS_MAX
 
 

@@ -3,7 +3,8 @@
 Only what a model server sends matters: lines end with LF or CRLF, `data:` lines carry a payload,
 an empty line ends an event, everything else (comments, event names, ids, retry) is passed over. A
 payload that spans several `data:` lines is joined with LF, and a byte order mark before the first
-one is passed over, as the standard says.
+one is passed over, as the standard says. The standard knows no `error:` line; llama-server wrote
+them until autumn 2025, with `[DONE]` behind, which must not make an answer of what came before.
 
 The bytes may be cut anywhere; the payloads are the same.
 """
@@ -22,6 +23,10 @@ LINE_COST_BYTES = 64
 
 BOM_DATA = b"\xef\xbb\xbfdata:"
 """How a stream begins whose server writes UTF-8 as Windows programs do."""
+
+
+ERROR = b"error: {"
+"""How llama-server said that an answer failed after it had begun."""
 
 
 class SseError(ValueError):
@@ -67,6 +72,8 @@ class SseSplitter:
                 payloads.append(self._event())
             elif line[:8] == BOM_DATA:
                 self._keep(line[3:])
+            elif line[:8] == ERROR:
+                self._keep(b'data: {"error": %b}' % line[7:].rstrip(b"\r"))
 
     def _keep(self, line: bytes) -> None:
         start = 6 if line[5:6] == b" " else 5

@@ -35,10 +35,11 @@ from meshd.core.ports import Batch, EngineError, EventStream
 from meshd.core.stats import SpeedMeter, load_guess_s
 from meshd.engine import raw
 from meshd.engine.failures import failure_of
-from meshd.engine.habits import ollama_job
+from meshd.engine.habits import is_ollama, ollama_job
 from meshd.engine.http1 import HttpError
 from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
 from meshd.engine.listing import UPSTREAM, Listed, read_listing, unlisted
+from meshd.engine.ollama_details import Details
 from meshd.engine.openai_vectors import vectors_body
 from meshd.engine.openai_wire import request_body, request_path
 from meshd.engine.orderly import in_either_order, is_orderly
@@ -105,17 +106,20 @@ class UpstreamEngine:
         goes to that server alone. `lister` is for servers that tell more than OpenAI's list;
         `is_expected` False: that nobody is there is not worth a word. `can` are the capabilities of
         its models, where the owner knows better than the server tells."""
-        self.name = name or f"{UPSTREAM} {url}"
+        parts = urlsplit(url)
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2])  # peers and clients read it
+        self.name = name or f"{UPSTREAM} {shown.geturl()}"
         self._client = HttpClient(url, key)
         self._lister = lister
         self._refresh_s = refresh_s
         self._is_expected = is_expected
-        self._bases = _candidate_bases(urlsplit(url).path)
+        self._bases = _candidate_bases(parts.path)
         self._base = self._bases[0]
         self._only = model
         self._can = tuple(can)
         self._slots = slots
         self._owner: asyncio.Task[None] | None = None
+        self._details = Details()
         self._listed: dict[str, Listed] = {}
         self._aliases: dict[str, str] = {}
         self._in_flight: Counter[str] = Counter()
@@ -184,7 +188,8 @@ class UpstreamEngine:
             listed = self._listed[model_id]
             exchange = await self._ask_for(job, listed)
             if is_refusal(job, exchange.status):
-                yield [failure_in(exchange, await exchange.read_at_most(ERROR_BODY_MAX_BYTES))]
+                body = await exchange.read_at_most(ERROR_BODY_MAX_BYTES)
+                yield [failure_in(exchange, body, self.name)]
                 return
             answer = reader_of(job, exchange, began)
             begun = False
@@ -311,6 +316,9 @@ class UpstreamEngine:
         try:
             async with asyncio.timeout(LISTING_TIMEOUT_S):
                 body = await self._get(f"{base}/models")
+                listed = self._read(body)
+                if listed and listed[0].record.engine == "ollama":
+                    listed = await self._details.added(listed, self._ask)
         except TimeoutError:
             raise ListingLate from None
         if not body:
@@ -318,20 +326,24 @@ class UpstreamEngine:
             if self._only:
                 return []
             raise ValueError("it hung up instead of listing its models; name one with model=ID")
-        try:
-            listed = read_listing(msgspec.json.decode(body), self.name)
-        except (ValueError, RecursionError):
-            listed = None
         if listed is None:
             raise ValueError("its /models is not a list of models")
         return listed
+
+    def _read(self, body: bytes) -> list[Listed] | None:
+        """The models of `/models`; None where it is no such list."""
+        try:
+            decoded = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            return None
+        return read_listing(decoded, "ollama" if is_ollama(decoded) else self.name)
 
     async def _get(self, path: str, body: bytes = b"") -> bytes:
         exchange = await self._client.request("POST" if body else "GET", path, body)
         try:
             answer = await exchange.read_at_most(LISTING_MAX_BYTES)
             if exchange.status != 200:
-                reason = failure_in(exchange, answer).message
+                reason = failure_in(exchange, answer, self.name).message
                 raise (ListingAbsent if exchange.status in NOTHING_THERE else ValueError)(reason)
             return answer
         finally:
@@ -348,7 +360,7 @@ class UpstreamEngine:
             listed = named or [unlisted(self._only, self.name)]
         if self._can:
             listed = [
-                replace(each, record=replace(each.record, capabilities=self._can))
+                replace(each, record=replace(each.record, capabilities=self._owners_words(each)))
                 for each in listed
             ]
         self._listed = {each.record.model_id: each for each in listed}
@@ -358,6 +370,11 @@ class UpstreamEngine:
         for gone in [model for model in self._meters if model not in self._listed]:
             del self._meters[gone]
         self._say(trouble)
+
+    def _owners_words(self, each: Listed) -> tuple[str, ...]:
+        """What the owner says that it can. Of thinking he has no word."""
+        thinks = "thinking" in each.record.capabilities and "thinking" not in self._can
+        return (*self._can, "thinking") if thinks else self._can
 
     def _say(self, trouble: str) -> None:
         """Once, when it changes; of a server that nobody expects, when it comes and goes."""

@@ -20,10 +20,10 @@ def is_refusal(job: Job, status: int) -> bool:
     return status != 200
 
 
-def failure_in(exchange: Exchange, body: bytes) -> Failure:
-    """What a refusal says, whose body has been read."""
+def failure_in(exchange: Exchange, body: bytes, server: str) -> Failure:
+    """What a refusal of this server says, whose body has been read."""
     again, there = exchange.header("retry-after"), exchange.header("location")
-    return failure_of_status(exchange.status, body, again, there)
+    return failure_of_status(exchange.status, body, again, there, server=server)
 
 
 def reader_of(job: Job, exchange: Exchange, began: float) -> Reader:

@@ -85,6 +85,8 @@ def lost(name: str) -> Failure:
 
 def gone(name: str, failure: Failure) -> Failure:
     """What a node said that leaves, in words for a client that may have asked another one."""
+    if failure.code == "unauthorized":
+        return replace(failure, message=clipped(f"At {name}: {failure.message}"))
     if failure.code != "draining":
         return failure
     message = f"{name} is being drained or stopped, and no other node can answer this now"

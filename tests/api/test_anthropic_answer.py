@@ -322,7 +322,7 @@ def test_half_a_character_does_not_break_the_json():
     ("code", "status", "kind"),
     [
         ("bad_request", 400, "invalid_request_error"),
-        ("unauthorized", 401, "authentication_error"),
+        ("unauthorized", 502, "api_error"),
         ("model_not_found", 404, "not_found_error"),
         ("rate_limited", 429, "rate_limit_error"),
         ("engine_failed", 502, "api_error"),
@@ -347,6 +347,7 @@ def test_an_error_in_this_dialects_shape(code, status, kind):
 def test_an_error_of_ours_has_its_shape_too():
     """Whoever raised it."""
     assert refuse(bad_value("model", "why"), "r1")[0] == 400
+    assert b'"authentication_error"' in refuse(ApiError(401, "who?", code="x"), "r1")[1]
     assert json.loads(refuse(ApiError(413, "big", code="x"), "r1")[1])["error"] == {
         "type": "request_too_large",
         "message": "big",

@@ -74,7 +74,7 @@ async def test_a_stream_that_fails_raises(gateway, client):
         ("context_length_exceeded", openai.BadRequestError),
         ("rate_limited", openai.RateLimitError),
         ("overloaded", openai.InternalServerError),
-        ("unauthorized", openai.AuthenticationError),
+        ("unauthorized", openai.InternalServerError),
     ],
 )
 async def test_a_refusal_raises_the_right_class(gateway, client, code, error):

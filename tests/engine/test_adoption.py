@@ -46,15 +46,16 @@ class Recorded:
         self.port = 0
 
     @asynccontextmanager
-    async def adopted(self, kind: str):
-        """The engine for this server, as one of a kind."""
+    async def adopted(self, kind: str, **named: Any):
+        """The engine for this server, as one of a kind, or as one that its owner `named`."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port).start()
         self.port = runner.addresses[0][1]
-        (engine,) = adopters(spots=[Spot(kind, f"http://127.0.0.1:{self.port}")])
+        url = f"http://127.0.0.1:{self.port}"
+        (engine,) = [UpstreamEngine(url, **named)] if named else adopters(spots=[Spot(kind, url)])
         await engine.start()
         try:
             yield engine
@@ -143,6 +144,38 @@ async def test_ollama_is_not_told_to_think_harder_with_a_model_that_cannot(answe
     async with server.adopted("ollama") as engine:
         await answer(engine, job)
     assert (server.body["x"], "reasoning_effort" in server.body) == (1, False)
+
+
+@pytest.mark.parametrize(("can", "effort"), [(["thinking"], "high"), ([], None)])
+async def test_an_ollama_that_was_named_is_told_to_think_in_its_words_too(
+    answer, can, effort
+) -> None:
+    """It is known by who its models belong to, and asked about each once."""
+    listing = {"data": [{"id": "q", "owned_by": "library"}, {"id": "w/q", "owned_by": "w"}]}
+    show = {"capabilities": ["completion", "tools", *can]}
+    server = Recorded(**{"/v1/models": listing, "/api/show": show})
+    job = Job("r", "chat", "w/q", messages=(), extras={"reasoning_effort": "max"})
+    async with server.adopted("", can=("chat",)) as engine:
+        await engine._refresh()
+        await answer(engine, job)
+        assert engine.models()[0].capabilities == ("chat", *can)
+    assert server.body.get("reasoning_effort") == effort
+    assert server.asked.count("/api/show") == 2
+    async with server.adopted("", slots=1) as engine:
+        assert engine.models()[0].capabilities == ("chat", "completion", "tools", *can)
+
+
+async def test_an_ollama_that_says_nothing_more_is_one_all_the_same(answer) -> None:
+    """A proxy may let only what is below /v1 pass; its words for thinking would not."""
+    listing = {"data": [{"id": "q", "owned_by": "library"}]}
+    server = Recorded(**{"/v1/models": listing})
+    job = Job("r", "chat", "q", messages=(), extras={"reasoning_effort": "max"})
+    async with server.adopted("", slots=1) as engine:
+        await engine._refresh()
+        _, (finish,) = await answer(engine, job)
+    assert isinstance(finish, Finish)
+    assert "reasoning_effort" not in server.body
+    assert server.asked.count("/api/show") == 1
 
 
 async def test_slots_are_what_llama_server_says() -> None:

@@ -104,7 +104,7 @@ def test_a_wrong_size_in_a_burst_is_refused(size):
         (b"HTTP/1.1 2000 OK\r\n\r\n", "status line"),
         (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "without a colon"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n", "not a number"),
-        (COUNTED + b"more", "bytes after the end"),
+        (CHUNKED_HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: GZIP\r\n\r\n"), "packed .gzip."),
         (b"x" * (HEAD_MAX_BYTES + 1), "headers are longer"),
         (CHUNKED_HEAD + b"zz\r\n", "without a size"),
         (CHUNKED_HEAD + b"0x3\r\nhel\r\n", "without a size"),
@@ -117,6 +117,15 @@ def test_what_is_malformed_is_refused(stream, said):
     """A misread answer would poison the connection for the next request."""
     with pytest.raises(HttpError, match=said):
         read(stream)
+
+
+@pytest.mark.parametrize("stream", [COUNTED, CHUNKED])
+def test_what_follows_an_answer_ends_its_connection(stream):
+    """The answer itself is whole, and the next one would not be found behind it."""
+    body, reader = read(stream + b"\r\n")
+    assert (body, reader.is_whole, reader.keep_alive) == (read(stream)[0], True, False)
+    with pytest.raises(HttpError, match="bytes after the end"):
+        reader.feed(b"more")
 
 
 @pytest.mark.parametrize("stream", [b"", COUNTED[:-1], CHUNKED[:-2], CHUNKED[:60]])

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.engine.openai_answer import PLAIN_MAX_BYTES, AnswerStream, PlainAnswer
+from meshd.engine.openai_calls import CALLS_MAX
 from meshd.engine.openai_failures import MESSAGE_MAX_CHARS
-from meshd.engine.openai_wire import CALLS_MAX, request_body, request_path
+from meshd.engine.openai_wire import request_body, request_path
 from protocol.jobs import Failure, Finish, Job, ReasoningDelta, Sampling, TextDelta, ToolCallDelta
 
 CHAT = Job("r", "chat", "m", messages=({"role": "user", "content": "12345678"},), stream=True)
@@ -122,9 +123,29 @@ def test_calls_that_share_a_number_are_told_apart_by_their_ids(index):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("arguments", ['{"a":1}', {"a": 1}])
+def test_a_calls_arguments_are_a_text(arguments):
+    """Some servers give the object itself."""
+    call = {"id": "c", "function": {"name": "f", "arguments": arguments}}
+    choice = {"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+    told, finish = plain(json.dumps({"choices": [choice]}).encode())
+    assert told == ToolCallDelta(0, "c", "f", '{"a":1}')
+    assert finish.completion_tokens == 2
+
+
+def test_a_call_that_waits_is_told_at_the_end():
+    """However the stream says that it is over, and before it does."""
+    late = delta(tool_calls=[{"index": 0, "id": "c", "function": {"arguments": "{}"}}])
+    for end in (DONE, sse(delta("tool_calls"))):
+        *told, finish = stream(sse(late) + end)
+        assert told == [ToolCallDelta(0, "c", "", "{}")]
+        assert isinstance(finish, Finish)
+
+
 def test_calls_are_bounded():
     """Each takes memory until the answer is over, here and at the client."""
-    calls = [delta(tool_calls=[{"id": f"c{n}", "function": {"name": "f"}}]) for n in range(1_025)]
+    function = {"name": "f", "arguments": "{}"}
+    calls = [delta(tool_calls=[{"id": f"c{n}", "function": function}]) for n in range(1_025)]
     *told, failure = stream(sse(*calls))
     assert len(told) == CALLS_MAX
     assert "number 1024" in failure.message
@@ -221,6 +242,12 @@ def test_a_finish_reason_is_enough_without_done():
         ([sse({"error": {"message": "out of memory"}})], "out of memory"),
         ([sse({"error": "plain words"})], "plain words"),
         ([sse(delta("abort"))], "broke its answer off"),
+        ([sse({"object": "error", "message": "boom", "code": 400}) + DONE], "boom"),
+        ([sse({"detail": "no engine"}) + DONE], "no engine"),
+        ([DONE], "without saying a word"),
+        ([sse(delta(content="a")) + b'error: {"code":500,"message":"boom"}\n\n' + DONE], "boom"),
+        ([b'error: {"code":500,"message":"boom"}\r\n\r\n', DONE], "boom"),
+        ([sse({"choices": [], "usage": USAGE}, delta(role="assistant")) + DONE], "without saying"),
     ],
 )
 def test_a_broken_stream_is_a_failure_that_others_may_repair(pieces, said):
@@ -271,6 +298,8 @@ def test_a_plain_answer_is_one_batch():
         (b"<html>", "broken answer"),
         (b'{"choices": [{"message": {"content": "a"}}]}', "no finish_reason"),
         (b'{"error": {"message": "boom"}}', "boom"),
+        (b'{"object": "error", "message": "boom"}', "boom"),
+        (b'{"object": "chat.completion"}', "no finish_reason"),
         (b"x" * (PLAIN_MAX_BYTES + 1), "exceeds"),
     ],
 )
@@ -334,6 +363,26 @@ def test_a_completion_is_posted_with_its_prompt(job, prompt):
     """Text or token ids."""
     assert request_path(job) == "/completions"
     assert json.loads(request_body(job, "m"))["prompt"] == prompt
+
+
+def test_a_refusal_is_said():
+    """OpenAI's own servers put it beside the text; the client read an empty answer."""
+    events = stream(sse(delta(refusal="I "), delta(refusal="will not"), delta("stop")) + DONE)
+    assert events[:2] == [TextDelta("I "), TextDelta("will not")]
+
+
+def test_an_event_without_data_says_nothing():
+    """Some proxies keep a stream alive with it; by the standard it is no event."""
+    streamed = b"data:\n\n" + sse(delta(content="a")) + b"data: \n\n" + sse(delta("stop")) + DONE
+    assert stream(streamed)[0] == TextDelta("a")
+
+
+def test_an_answer_may_be_empty():
+    """A model that has nothing to say ends at once; its server says that it did."""
+    odd = b'data: {"timings": "\xff"}\n\n'
+    for chunks in (sse(delta("stop")) + DONE, odd + sse(delta("length"), {"timings": {}})):
+        (finish,) = stream(chunks)
+        assert isinstance(finish, Finish)
 
 
 def test_a_failure_is_never_followed_by_anything():

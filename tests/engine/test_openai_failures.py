@@ -16,6 +16,7 @@ from meshd.engine.openai_failures import failure_of_status
         (400, b'{"error": {"type": "exceed_context_size_error", "message": "x"}}',
          "context_length_exceeded", False),
         (401, b"{}", "unauthorized", True),
+        (402, b'{"error": {"message": "no credit"}}', "unauthorized", True),
         (404, b'{"error": "model not found"}', "model_not_found", True),
         (404, b'{"detail": "Not Found"}', "unsupported", True),
         (404, b"<html>404 Not Found</html>", "unsupported", True),
@@ -37,6 +38,16 @@ def test_a_proxys_page_is_not_passed_on():
     """A person who asked a model reads no HTML."""
     failure = failure_of_status(502, b"\n<!DOCTYPE html><h1>502 Bad Gateway</h1>")
     assert failure.message.endswith("HTTP status 502, with a page and no reason")
+
+
+def test_a_key_that_is_refused_is_the_nodes():
+    """Whoever asked has given none to that server, and would change the wrong one."""
+    body = b'{"error": {"message": "Invalid API key."}}'
+    failure = failure_of_status(401, body, server="upstream http://box:8000")
+    assert failure.message.startswith(
+        "upstream http://box:8000 refuses the node that asked it, not you (HTTP status 401): "
+        "Invalid API key. "
+    )
 
 
 def test_a_server_that_has_moved_says_where():

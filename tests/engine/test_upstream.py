@@ -96,6 +96,19 @@ async def test_a_key_goes_to_its_server_with_every_request(script, answer):
     assert not any(b"authorization" in head for head in script.heads)
 
 
+async def test_a_password_in_an_address_is_told_to_nobody(script, answer):
+    """The engine's name is in records that peers get, and in failures that clients read."""
+    async with adopted(script) as engine:
+        address = engine.name.replace("//", "//me:s3cret@").removeprefix("upstream ")
+        named = UpstreamEngine(address)
+        await named.start()
+        _, (failure,) = await answer(named, replace(JOB, model="gone"))
+        told = [named.name, failure.message, *(record.engine for record in named.models())]
+        await named.close()
+    assert len(told) == 4
+    assert all(engine.name in each for each in told)
+
+
 async def test_an_alias_is_asked_for_by_its_real_name(script, answer):
     """The server need not know its own aliases in requests."""
     script.replies = [STREAMED]
@@ -169,6 +182,15 @@ async def test_what_follows_the_end_is_not_read(script, answer):
     async with adopted(script) as engine:
         text, (finish,) = await answer(engine, JOB)
     assert (text, finish.reason) == ("hi", "stop")
+
+
+async def test_a_line_end_too_many_costs_a_connection_and_no_answer(script, answer):
+    """Some servers count their body without it; they are asked to pack nothing, too."""
+    script.replies = [reply(PLAIN) + b"\r\n", reply(PLAIN)]
+    async with adopted(script) as engine:
+        assert [(await answer(engine, JOB))[0] for _ in range(2)] == ["hi", "hi"]
+    assert script.connections == 2
+    assert all(b"\r\naccept-encoding: identity\r\n" in head for head in script.heads)
 
 
 async def test_a_busy_server_says_when_to_come_back(script, answer):

@@ -82,6 +82,8 @@ async def test_embeddings_are_passed_on(script, answer):
         (vectors_reply({"embedding": [1.0]}, {"embedding": []}), "empty, too long"),
         (vectors_reply({"embedding": [1.0]}, {"embedding": "!"}), "not made of numbers"),
         (vectors_reply(error={"message": "no room"}), "no room"),
+        (reply(b'{"object": "error", "message": "no engine"}'), "no engine"),
+        (reply(b'{"error": ' + b"[" * 9_000 + b"]" * 9_000 + b"}"), "no list of embeddings"),
         (reply(b"<html>"), "no list of embeddings"),
         (reply(b'{"error":{"message":"later"}}', status=b"503 Busy"), "later"),
     ],
@@ -94,6 +96,22 @@ async def test_a_broken_list_of_embeddings_is_a_failure(script, answer, body, sa
     assert isinstance(failure, Failure)
     assert said in failure.message
     assert failure.elsewhere
+
+
+@pytest.mark.parametrize(
+    ("usage", "told"),
+    [
+        ({"prompt_tokens": "7"}, (7, True)),
+        ({"prompt_tokens": 10**12}, (0, False)),
+        ([], (0, False)),
+    ],
+)
+async def test_an_odd_count_of_a_text_does_not_break_its_vector(script, answer, usage, told):
+    """Nor is one believed that would not fit into a message to a peer."""
+    script.replies = [vectors_reply({"embedding": [1.0]}, usage=usage)]
+    async with adopted(script) as engine:
+        _, (_, finish) = await answer(engine, replace(TEXTS, inputs=("one",)))
+    assert (finish.prompt_tokens, finish.counted) == told
 
 
 async def test_a_request_that_nobody_reads_is_passed_on_to_the_letter(script, answer):

@@ -83,6 +83,20 @@ async def test_when_all_refuse_the_last_reason_is_told():
     assert len(house.router.ledger) == 0
 
 
+async def test_a_node_whose_key_is_refused_is_named_and_not_asked_first_again():
+    """Its owner's settings are wrong, whatever is asked; whoever asked learns whose they are."""
+    shut = Failure("unauthorized", "upstream http://127.0.0.1:8000 refuses it", elsewhere=True)
+    house = Household(node1=[shut], node2=WORDS)
+    await house.read(chat())
+    await house.read(chat())
+    assert house.asked == ["node1", "node2", "node2"]
+    alone = Household(node1=[shut], node2=[shut], node3=[shut])
+    with pytest.raises(RequestFailed) as refused:
+        await alone.gateway.submit(chat())
+    named = [f"At node{n}: {shut.message}" for n in (1, 2, 3)]
+    assert refused.value.failure.message in named
+
+
 async def test_attempts_are_bounded():
     """A storm of refusals ends after ATTEMPTS_MAX."""
     scripts = {f"node{number}": [REFUSED] for number in range(1, 20)}

@@ -43,7 +43,7 @@ __all__ = ["SCORED_MAX", "Candidate", "Completion", "Decision", "Router"]
 RTT_UNMEASURED_S = 0.002
 """Assumed round trip to a peer that has not been measured: a busy Wi-Fi."""
 
-BROKEN_CODES = frozenset({"engine_failed", "unreachable", "timeout"})
+BROKEN_CODES = frozenset({"engine_failed", "unreachable", "timeout", "unauthorized"})
 """Failures that are the node's fault and open its breaker. The others say "not now" (full,
 draining) or "not this" (a bad request), and exclude the node from this request only."""
 
