@@ -237,7 +237,7 @@ class Intake:
                     yield visit.accounted(batch)
                     await anext(stream, None)  # to run out costs less than to be closed
                     return
-                if visit.reads:
+                if visit.reads and visit.place is None:
                     desk.first_word(visit, self._clock())
                 yield batch
             self._leave(desk, visit)
@@ -325,9 +325,12 @@ class Intake:
         now, seen = self._clock(), self._outlook(desk)
         running = [(ticket, 0, 0.0) for ticket in desk.queue.running.values()]
         waiting = zip(seen.order, range(1, len(seen.order) + 1), seen.waits_s, strict=True)
-        for ticket, position, wait_s in (*running, *waiting):
+        for ticket, place, expected_s in (*running, *waiting):
+            visit = desk.visits[ticket.number]
+            told = visit.place  # in its engine's own line
+            position, wait_s = (told.position, told.wait_s) if told else (place, expected_s)
             yield {
-                "id": desk.visits[ticket.number].job.request_id,
+                "id": visit.job.request_id,
                 "state": "queued" if position else "running",
                 "model": model,
                 "person": ticket.person,

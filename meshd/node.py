@@ -34,6 +34,7 @@ from meshd.core.routing.router import Router
 from meshd.core.routing.supply import capacity_record, load_record
 from meshd.duty import Duty, offered_elsewhere
 from meshd.engine.desk import Desk
+from meshd.engine.housing import housing_of
 from meshd.engine.offers import Offers
 from meshd.gateway import MeshGateway
 from meshd.history import History
@@ -193,7 +194,7 @@ class Node:
         """Take over what `Option.live` names; the rest of `settings` is what already holds."""
         self._courtesy = _courtesy(settings)
         self._intake.wait_max_s = settings.queue_wait_s
-        self._desk.rehouse(settings.memory_reserve_bytes, settings.keep_alive_s)
+        self._desk.rehouse(housing_of(settings))
 
     @property
     def mesh_silent_s(self) -> float:
@@ -342,6 +343,7 @@ class Node:
             counters=self._net.counters(),
             http=self.base_url,
             notices=self._notices.body(),
+            memory_waits=self._offers.waits(),
         )
 
     # What happens around it

@@ -46,11 +46,13 @@ def status_body(
     counters: Mapping[str, int],
     http: str,
     notices: Sequence[Mapping[str, Any]] = (),
+    memory_waits: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """One screen: this node, its mesh, every member, totals and counters.
 
     `started_at` is monotonic; `http` is the base URL of this node's endpoint; `notices` are its
-    latest warnings, newest first.
+    latest warnings, newest first; `memory_waits` are its models that
+    requests wait for because others keep their memory busy.
     """
     members = members_body(view, now)
     states = [member.state for member in view.members.values()]
@@ -73,6 +75,7 @@ def status_body(
         "totals": totals(view.members.values()),
         "counters": dict(counters),
         "notices": list(notices),
+        "memory_waits": list(memory_waits),
     }
 
 

@@ -24,7 +24,7 @@ class Visit:
 
     __slots__ = (
         "_news", "_struck", "_told", "_told_at", "_woken", "abandoned", "deltas", "fixed", "job",
-        "last", "over", "reads", "refused", "task", "thinks", "ticket",
+        "last", "over", "place", "reads", "refused", "task", "thinks", "ticket",
     )  # fmt: skip
 
     def __init__(self, job: Job, ticket: Ticket) -> None:
@@ -40,6 +40,8 @@ class Visit:
         """It has thought, which only the same model file can go on from."""
         self.reads = False
         """Its prompt is being read."""
+        self.place: Queued | None = None
+        """Where it waits in its engine, while it does."""
         self.deltas = 0
         self.last: Finish | Failure | None = None
         self.over = False
@@ -106,6 +108,7 @@ class Visit:
             return True
         elif not isinstance(last, Queued):
             self.fixed = True
+        self.place = last if isinstance(last, Queued) else None
         return False
 
     def accounted(self, batch: Batch) -> Batch:

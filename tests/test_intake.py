@@ -264,6 +264,21 @@ async def test_everything_that_is_here_can_be_listed(house: House) -> None:
     assert house.intake.counts() == (1, 1)
 
 
+async def test_who_waits_in_its_engine_is_listed_as_waiting(house: House) -> None:
+    """For memory, say; its prompt is not read before its turn, and it may go on elsewhere."""
+    asking = await house.ask("r1")
+    house.engine.say("r1", [Queued(2, 9.0)])
+    await settled()
+    (row,) = house.intake.rows()
+    assert (row["state"], row["queue_position"], row["queue_wait_s"]) == ("queued", 2, 9.0)
+    assert house.load.reading == 1
+    house.engine.say("r1", [WORD])
+    await settled()
+    (row,) = house.intake.rows()
+    assert (row["state"], row["queue_position"], house.load.reading) == ("running", None, 0)
+    assert asking.events == [Queued(2, 9.0), WORD]
+
+
 # Waiting
 
 

@@ -75,6 +75,7 @@ def status() -> dict[str, object]:
         label="0f0f",
         counters={"frames_in": 12},
         http="http://127.0.0.1:8787",
+        memory_waits=[{"model": "b", "behind": ["a"]}],
     )
 
 
@@ -146,6 +147,7 @@ def test_totals_count_only_who_can_be_given_work() -> None:
         "uptime_s": 60.0,
         "http": "http://127.0.0.1:8787",
     }
+    assert body["memory_waits"] == [{"model": "b", "behind": ["a"]}]
 
 
 def test_bodies_are_strict_json() -> None:

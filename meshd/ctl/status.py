@@ -50,7 +50,9 @@ def status_lines(body: Body, screen: Screen, *, wide: bool = False) -> list[str]
         [*_cells(member, screen, mine=member["id"] == myself), *(_more(member) if wide else ())]
         for member in body["members"]
     ]
-    return [_head(body, screen), "", *table(columns, rows, screen), "", *_foot(body, screen)]
+    waits = [clean(_wait_words(wait), screen) for wait in body.get("memory_waits", ())]
+    foot = [*_foot(body, screen), *waits]
+    return [_head(body, screen), "", *table(columns, rows, screen), "", *foot]
 
 
 def troubles(body: Body) -> list[str]:
@@ -71,6 +73,14 @@ def _head(body: Body, screen: Screen) -> str:
     rest = f"meshd {node['version']}, up {seconds_words(node['uptime_s'])}, mesh {mesh['label']}"
     room = len(rest) if screen.width is None else screen.width - len(node["name"]) - 2
     return f"{name}  {screen.paint(cut(clean(rest, screen), max(1, room), screen), 'dim')}"
+
+
+def _wait_words(wait: Body) -> str:
+    """What requests wait for that wait for memory here."""
+    behind = " and ".join(wait["behind"]) or "others"
+    counts = counted(wait["waiting"], "request")
+    about = seconds_words(wait["wait_s"])
+    return f"{counts} for {wait['model']} wait here for the memory of {behind}, about {about}"
 
 
 def _foot(body: Body, screen: Screen) -> list[str]:

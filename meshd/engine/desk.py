@@ -34,11 +34,11 @@ class Desk:
             raise RequestFailed(failure_of("bad_request", str(error), elsewhere=False)) from None
         return _state(engine, model)
 
-    def rehouse(self, reserve_bytes: int | None, keep_alive_s: float) -> None:
+    def rehouse(self, housing: Housing) -> None:
         """The owner's new wishes for this machine's own memory."""
         for engine in self._engines:
             if isinstance(engine, ResidentEngine):
-                engine.rehouse(Housing(reserve_bytes, keep_alive_s))
+                engine.rehouse(housing)
 
     def _having(self, model: str) -> Engine:
         """The engine in whose memory the model is or would be."""

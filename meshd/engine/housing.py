@@ -15,7 +15,9 @@ from pathlib import Path
 
 import msgspec
 
+from meshd.config import Settings
 from meshd.core.residency.plan import KEEP_ALIVE_S
+from meshd.core.routing.courtesy import QUEUE_WAIT_S
 from meshd.replacing import replace_file
 from protocol import limits
 from protocol.frozen import frozen
@@ -37,8 +39,20 @@ class Housing:
     reserve_bytes: int | None = None
     """For the owner's own programs; None: `plan.reserve_bytes` of the machine."""
     keep_alive_s: float = KEEP_ALIVE_S
+    wait_max_s: float = QUEUE_WAIT_S
+    """Longest wait for memory that busy models hold."""
     state_dir: Path | None = None
     """Where pins are kept; None keeps none beyond the daemon's life."""
+
+
+def housing_of(settings: Settings) -> Housing:
+    """As the settings say it."""
+    return Housing(
+        settings.memory_reserve_bytes,
+        settings.keep_alive_s,
+        settings.queue_wait_s,
+        settings.state_dir,
+    )
 
 
 class Pins:

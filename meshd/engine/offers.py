@@ -8,7 +8,8 @@ more models than the wire carries speaks of its warm ones first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from meshd.core.ports import Engine
 from meshd.engine.residency import ResidentEngine
@@ -47,6 +48,11 @@ class Offers:
         """Why a model of this machine's own is not offered for a while; empty where it is."""
         resident = (each for each in self._engines if isinstance(each, ResidentEngine))
         return next(filter(None, (engine.why_aside(model) for engine in resident)), "")
+
+    def waits(self) -> list[Mapping[str, Any]]:
+        """Which models wait for memory of this machine that others keep busy, for people."""
+        resident = (each for each in self._engines if isinstance(each, ResidentEngine))
+        return [row for engine in resident for row in engine.waits()]
 
     def names(self) -> tuple[str, ...]:
         """What runs the models that are offered, each once."""

@@ -75,6 +75,8 @@ class LoadRefused(EngineError):
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.message)
         self.code = refused.code
+        self.behind = refused.behind
+        """The busy models whose place it needs."""
 
 
 @dataclass(slots=True)
@@ -88,6 +90,10 @@ class Place:
     is_pinned: bool = False
     jobs: int = 0
     """That hold the model, or wait for it."""
+    held: int = 0
+    """Those of them that wait for their turn in memory (`foyer`): they do not keep it there."""
+    behind: tuple[str, ...] = ()
+    """The busy models that were in the way when it was last asked for; empty once it came in."""
     split: Split | None = None
     """How it was divided when it was last loaded."""
     last_used_s: float = 0.0
@@ -135,7 +141,7 @@ class Place:
             self.model_id,
             self.needs_bytes,
             self.last_used_s,
-            busy=self.jobs > 0 or self.loading is not None or self.is_leaving,
+            busy=self.jobs > self.held or self.loading is not None or self.is_leaving,
             pinned=self.is_pinned and not self.is_broken,
             kept=self.lodger.is_wanted,
             card_bytes=self.split.card_bytes if self.split is not None else 0,

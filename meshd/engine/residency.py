@@ -6,7 +6,8 @@ this part decides none of what goes in and out, it carries out what `meshd.core.
 - a job for a cold model loads it: memory is promised on the whole machine (`ledger`) before the
   worker starts, models that must go for it are ended first, and those who wait for the same model
   share one load. Loads take turns, so that two of them never count the same memory;
-- whoever holds a model, even while waiting for it, makes it busy: it stays;
+- whoever holds a model, even while it is loaded, makes it busy: it stays. Whoever needs its place
+  waits (`foyer`), and after a while it takes no new jobs before that one's turn;
 - every LOOK_S, while anything is loaded: what the workers really took is written into the promises,
   a model nobody asked for goes, and under critical pressure the coldest one goes;
 - a model that cannot be loaded is set aside for places.SET_ASIDE_S, with the reason; the owner may
@@ -25,15 +26,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from meshd.core.ports import EngineError, EventStream
 from meshd.core.residency.offload import Split
-from meshd.core.residency.plan import (
-    Refused,
-    plan_expiry,
-    plan_shed,
-)
+from meshd.core.residency.plan import Refused, plan_expiry, plan_shed
 from meshd.engine.failures import failure_of
+from meshd.engine.foyer import Foyer
 from meshd.engine.housing import Housing, Pins
 from meshd.engine.ledger import Ledger
 from meshd.engine.places import BROKEN, LoadRefused, Lodger, Machine, Place, accounted
@@ -49,9 +48,6 @@ LOOK_S = 2.0
 
 FIND_EVERY_S = 60.0
 """Between two looks at the disks: a model pulled a minute ago is there. Each costs some `stat`s."""
-
-RETRY_AFTER_S = 5.0
-"""Asked of those whose model waits for busy ones: about one answer's time."""
 
 REPLANS_MAX = 8
 """A model chosen to go may become busy before it goes; then the choice is made anew."""
@@ -85,6 +81,7 @@ class ResidentEngine:
         self._clock = clock
         self._places: dict[str, Place] = {}
         self._names: dict[str, str] = {}
+        self._foyer = Foyer(self._places, self._warm, clock)
         self._turn = asyncio.Lock()
         self._owners: list[asyncio.Task[None]] = []
         self._closing = False
@@ -109,6 +106,7 @@ class ResidentEngine:
 
     async def close(self) -> None:
         self._closing = True
+        self._foyer.close()
         loads = [place.loading for place in self._places.values() if place.loading is not None]
         for task in (*self._owners, *loads):
             task.cancel()
@@ -125,7 +123,7 @@ class ResidentEngine:
         return tuple(place.record() for place in self._announced())
 
     def stats(self) -> Sequence[ModelLoad]:
-        return tuple(place.load() for place in self._announced())
+        return tuple(self._foyer.load(place) for place in self._announced())
 
     async def load(self, model_id: str, *, force: bool = False) -> None:
         """Make a model warm; `force` by the owner goes beyond what memory allows. Raises
@@ -174,6 +172,10 @@ class ResidentEngine:
         """The id of a model that is known."""
         return self._names[model]
 
+    def waits(self) -> list[Mapping[str, Any]]:
+        """Which models wait for memory that others keep busy, and how long, for people."""
+        return self._foyer.rows()
+
     @property
     def pinned(self) -> tuple[str, ...]:
         """The models that were pinned."""
@@ -193,12 +195,16 @@ class ResidentEngine:
             yield [failure_of("model_not_found", missing, elsewhere=True)]
             return
         place.jobs += 1
-        asked_at = None if place.is_warm else self._clock()
+        asked_at = None
         try:
-            failure = await self._ready(place)
-            if failure is not None:
-                yield [failure]
-                return
+            if not self._foyer.is_open(place):
+                asked_at = self._clock()
+                words = self._foyer.admit(place, job, self._housing.wait_max_s)
+                async with aclosing(words):
+                    async for word in words:
+                        yield [word]
+                        if isinstance(word, Failure):
+                            return
             assert place.engine is not None
             waited_s = 0.0 if asked_at is None else self._clock() - asked_at
             stream = place.engine.generate(replace(job, model=place.own_id()))
@@ -208,22 +214,7 @@ class ResidentEngine:
         finally:
             place.jobs -= 1
             place.last_used_s = self._clock()
-
-    async def _ready(self, place: Place) -> Failure | None:
-        """The model is warm, or why it is not."""
-        if place.is_warm:
-            return None
-        if place.is_set_aside(self._clock()) and place.engine is None:
-            aside = f"{place.model_id} is set aside: {place.trouble}"
-            return failure_of("engine_failed", aside, elsewhere=True)
-        try:
-            await self._warm(place)
-        except LoadRefused as refused:
-            wait_s = RETRY_AFTER_S if refused.code == "overloaded" else 0.0
-            return failure_of(refused.code, str(refused), elsewhere=True, retry_after_s=wait_s)
-        except EngineError as error:
-            return failure_of("engine_failed", str(error), elsewhere=True)
-        return None
+            self._foyer.tell()
 
     async def _warm(self, place: Place, *, force: bool = False) -> None:
         """Load, or wait for a load that is under way. One who leaves does not stop it."""
@@ -253,6 +244,7 @@ class ResidentEngine:
                 await self._promise({})
                 raise
             place.hold(engine)
+            self._foyer.came_in(place)
             place.load_s, place.last_used_s = self._clock() - began, self._clock()
             words = filter(None, (place.split.host.words(), place.split.words()))
             LOG.info("%s is loaded: %s", place.model_id, ", ".join(words))
@@ -260,11 +252,12 @@ class ResidentEngine:
     async def _make_room(self, place: Place, *, force: bool) -> Split:
         """Promise the memory, and end what must go for it; how the model is divided then. Raises
         LoadRefused."""
+        fought_for: tuple[str, ...] = ()
         for _ in range(REPLANS_MAX):
             await self._promise({})
             look = partial(look_around, self._machine, self._ledger, self._housing.reserve_bytes)
             rule = await asyncio.to_thread(look, place.lodger, force=force)
-            residents = [each.resident() for each in self._held()]
+            residents = self._foyer.residents(self._held())
             outcome = await asyncio.to_thread(self._ledger.decide, partial(rule, residents))
             if isinstance(outcome, Refused):
                 raise LoadRefused(outcome)
@@ -274,7 +267,9 @@ class ResidentEngine:
                 for each in going:
                     await self._evict(each, f"makes room for {place.model_id}", coming)
                 return outcome.split
-        raise LoadRefused(Refused("overloaded", f"memory for {place.model_id} is being fought for"))
+            fought_for = outcome.evict
+        busy = f"{place.model_id} needs the memory of models that are asked for again and again"
+        raise LoadRefused(Refused("overloaded", busy, fought_for))
 
     async def _evict(self, place: Place, why: str, coming: Mapping[str, int] | None = None) -> None:
         """End an idle model's process; its memory is back when this returns. What is `coming`
@@ -289,6 +284,7 @@ class ResidentEngine:
             await engine.close()
         finally:
             place.engine, place.is_leaving = None, False
+            self._foyer.went(place)
         await self._promise(coming or {})
 
     async def _drop(self, place: Place) -> None:

@@ -18,7 +18,7 @@ from meshd.core.ports import Engine
 from meshd.engine.adoption import adopters
 from meshd.engine.catalog import usual_stores
 from meshd.engine.factory import build, model_file, model_folder
-from meshd.engine.housing import Housing
+from meshd.engine.housing import housing_of
 from meshd.engine.ledger import Ledger
 from meshd.engine.lodgers import Named, found_lodgers, wanted_lodgers
 from meshd.engine.mlx import MlxEngine
@@ -50,15 +50,13 @@ def roster(specs: Sequence[EngineSpec], settings: Settings, machine: Machine) ->
 
 
 def _residence(files: Sequence[Named], settings: Settings, machine: Machine) -> ResidentEngine:
-    housing = Housing(settings.memory_reserve_bytes, settings.keep_alive_s, settings.state_dir)
     wanted = partial(wanted_lodgers, files, machine)
     find: Find = tuple
     if settings.catalog:
         stores = usual_stores(os.environ, Path.home(), settings.model_dirs)
         find = partial(found_lodgers, stores, machine, settings.state_dir)
-    engine = ResidentEngine(
-        machine, Ledger(group=machine.read().group), housing, wanted=wanted, found=find
-    )
+    ledger = Ledger(group=machine.read().group)
+    engine = ResidentEngine(machine, ledger, housing_of(settings), wanted=wanted, found=find)
     if files and all(isinstance(spec, MlxSpec) for spec, _ in files) and not settings.catalog:
         engine.name = MlxEngine.name
     return engine

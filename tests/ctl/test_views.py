@@ -53,6 +53,16 @@ def test_draining_and_refusing_nodes_say_so(healthy: dict[str, Any]) -> None:
     assert "draining" in row(lines, "attic")
 
 
+def test_who_waits_for_memory_is_named(healthy: dict[str, Any]) -> None:
+    """And for whose; a node of an older version says nothing of it."""
+    body = healthy["/mesh/v1/status"]
+    before = status_lines(body, SCREEN)
+    wait = {"model": "b", "waiting": 2, "behind": ["a"], "wait_s": 35.0}
+    lines = status_lines({**body, "memory_waits": [wait]}, SCREEN)
+    words = "2 requests for b wait here for the memory of a, about 35 s"
+    assert lines == [*before, words]
+
+
 def test_a_healthy_mesh_has_no_troubles(healthy: dict[str, Any]) -> None:
     """A node that left on purpose is none either."""
     body = healthy["/mesh/v1/status"]

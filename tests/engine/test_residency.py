@@ -202,8 +202,9 @@ async def test_many_askers_share_one_load(desk: Desk, housed) -> None:
 
 
 async def test_a_busy_model_is_never_ended_for_another(desk: Desk, housed) -> None:
-    """Who comes is told that waiting helps, with the sum; the answer under way is whole."""
-    async with housed(desk.lodger("a", 6, tps=50), desk.lodger("b", 6)) as engine:
+    """Who may wait no longer is told so, with the sum; the answer under way is whole."""
+    lodgers = (desk.lodger("a", 6, tps=50), desk.lodger("b", 6))
+    async with housed(*lodgers, wait_max_s=0.0) as engine:
         running = asyncio.create_task(ending(engine, ask("a", tokens=20)))
         await until(lambda: "a" in warm(engine))
         refused = await ending(engine, ask("b"))

@@ -17,7 +17,8 @@ The rules of eviction:
 - least recently used first, and no more than needed: what turns out to be too much is kept;
 - nothing is evicted for a load that will be refused all the same;
 - a model that could never fit is `insufficient_memory`: asking again is useless. One that would fit
-  if others were not busy or pinned is `overloaded` when waiting can help, else the first;
+  if others were not busy or pinned is `overloaded` when waiting can help, else the first. Who waits
+  then, and who gives way, `turns` says;
 - the owner may force: then everything that may go goes, and the load is tried whatever the sum is.
 
 Under critical pressure one idle model goes at each look, the coldest first, pinned ones never: the
@@ -79,6 +80,8 @@ class Refused:
 
     code: str
     message: str
+    behind: tuple[str, ...] = ()
+    """The busy models that would have to be done first."""
 
 
 def reserve_bytes(total_bytes: int) -> int:
@@ -180,8 +183,8 @@ def _refusal(
             ((going, "idle"), (busy, "busy"), (pinned, "pinned")) if size]  # fmt: skip
     held_words = f", {', '.join(held)}" if held else ""
     if missing <= busy:
-        advice = "wait until they are done"
-        return Refused("overloaded", f"{has}{held_words}; {advice}")
+        behind = _in_the_way(residents, missing)
+        return Refused("overloaded", f"{has}{held_words}; wait until they are done", behind)
     if need.total_bytes > room.most_bytes:
         advice = (
             f"it can never fit in this machine's {gigabytes(room.total_bytes)}: use a smaller "
@@ -193,3 +196,16 @@ def _refusal(
             "it: meshctl models load MODEL --force"
         )
     return Refused("insufficient_memory", f"{has}{held_words}; {advice}")
+
+
+def _in_the_way(residents: Sequence[Resident], missing: int) -> tuple[str, ...]:
+    """Of the busy models those whose place would be enough: the largest first, so that few have to
+    give way, and the same ones at every look."""
+    going: list[str] = []
+    busy = (each for each in residents if each.busy and not each.pinned)
+    for resident in sorted(busy, key=lambda each: (-each.total_bytes, each.model_id)):
+        if missing <= 0:
+            break
+        going.append(resident.model_id)
+        missing -= resident.total_bytes
+    return tuple(going)

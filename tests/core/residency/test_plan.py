@@ -85,6 +85,16 @@ def test_what_is_refused(size: float, residents: list[Resident], code: str) -> N
     assert refused.code == code
 
 
+@pytest.mark.parametrize(("size", "behind"), [(5, ("b",)), (8, ("b",)), (8.5, ("b", "c"))])
+def test_who_is_in_the_way(size: float, behind: tuple[str, ...]) -> None:
+    """Of the busy models as few as are needed; never pinned ones, and idle ones just go."""
+    busy = [held("c", 2, 3.0, busy=True), held("b", 4, 1.0, busy=True)]
+    others = [held("i", 1, 1.0), held("p", 9, 1.0, pinned=True, busy=True)]
+    refused = plan_load("m", need(size), room(20, 3), [*others, *busy])
+    assert isinstance(refused, Refused)
+    assert refused.behind == behind
+
+
 def test_a_refusal_shows_its_arithmetic() -> None:
     """Every number that was weighed, and what to do."""
     busy = held("b", 1, 1.0, pinned=True)

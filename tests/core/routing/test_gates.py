@@ -96,13 +96,15 @@ def test_a_cold_model_that_does_not_fit_is_held_back():
     assert memory(COLD, available=8 * GB) == ""
 
 
-def test_idle_models_can_make_room_and_busy_ones_cannot():
-    """Four gigabytes of another model go when nobody uses it."""
+def test_other_models_can_make_room():
+    """Four gigabytes of another model go at once when nobody uses it, and are waited for else."""
     idle = model_load(model_id="other")
     assert memory(COLD, beside=(idle,)) == ""
     assert memory(COLD, available=0, reserved=6 * GB, beside=(idle,)) == ""
     assert memory(COLD, available=0, reserved=5 * GB, beside=(idle,)) != ""
-    assert memory(COLD, beside=(replace(idle, in_flight=1),)) != ""
+    assert memory(COLD, beside=(replace(idle, in_flight=1),)) == ""
+    assert memory(COLD, beside=(replace(idle, in_flight=1, warm=False),)) == ""
+    assert memory(COLD, beside=(replace(idle, warm=False),)) != ""
 
 
 @pytest.mark.parametrize(

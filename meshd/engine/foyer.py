@@ -1,0 +1,199 @@
+"""Where jobs wait for memory: until busy models have made room for theirs, or it has had its turn.
+
+`meshd.core.residency.turns` says who may try and who gives way; this part lets jobs wait by it.
+Somebody who waits is told where they stand, like in any queue (`Queued`), and hears something every
+REASSURE_S, which is how their gateway sees that the wait is alive. Whoever leaves, leaves the line.
+Nobody waits longer than the owner lets anybody wait for a slot; then it is 503, as it would have
+been at once had waiting not been worth it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from meshd.core.ports import EngineError
+from meshd.core.residency.residents import Resident
+from meshd.core.residency.turns import Turns, Waiting
+from meshd.core.routing.admission import BATCH_WAIT_FACTOR
+from meshd.engine.failures import failure_of
+from meshd.engine.places import LoadRefused, Place
+from protocol.jobs import Failure, Job, Queued
+from protocol.load import ModelLoad
+
+LOG = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""Between two looks of somebody who waits, where nothing happened that was to be noticed."""
+
+REASSURE_S = 2.0
+"""Longest time that somebody who waits hears nothing: less than any gateway's patience."""
+
+RETRY_AFTER_S = 5.0
+"""Asked of those who waited in vain: about one answer's time."""
+
+
+class Foyer:
+    """The line in front of one machine's memory."""
+
+    def __init__(
+        self,
+        places: Mapping[str, Place],
+        warm: Callable[[Place], Awaitable[None]],
+        clock: Callable[[], float],
+    ) -> None:
+        """`warm` loads a model, or waits for its load; it may raise EngineError."""
+        self._places = places
+        self._warm = warm
+        self._clock = clock
+        self._turns = Turns()
+        self._news = asyncio.Event()
+        self._closed = False
+
+    # For who keeps the models
+
+    def tell(self) -> None:
+        """Something may have changed for those who wait."""
+        if len(self._turns):
+            self._news.set()
+            self._news = asyncio.Event()
+
+    def close(self) -> None:
+        """Send everybody away."""
+        self._closed = True
+        self.tell()
+
+    def came_in(self, place: Place) -> None:
+        """Its model is in memory."""
+        self._turns.came_in(place.model_id, self._clock())
+        place.behind = ()
+
+    def went(self, place: Place) -> None:
+        """Its model is no longer in memory."""
+        self._turns.went(place.model_id)
+        self.tell()
+
+    def residents(self, held: Iterable[Place]) -> list[Resident]:
+        """What is in memory as the rules of loading should see it."""
+        return self._turns.kept((each.resident() for each in held), self._clock())
+
+    def load(self, place: Place) -> ModelLoad:
+        """The state of a model, where the wait for memory counts as part of its load."""
+        told, wait_s = place.load(), self._wait_s(place)
+        if not wait_s:
+            return told
+        held = place.held if told.warm else 0
+        load_s = _load_s(place) + wait_s
+        return replace(told, warm=False, queued=told.queued + held, load_s=load_s)
+
+    def rows(self) -> list[Mapping[str, Any]]:
+        """What is waited for, for people: each model once."""
+        return [
+            {
+                "model": place.model_id,
+                "waiting": place.held,
+                "behind": self._behind(place),
+                "wait_s": round(self._wait_s(place), 1),
+            }
+            for place in self._places.values()
+            if place.held
+        ]
+
+    # For one job
+
+    def is_open(self, place: Place) -> bool:
+        """Whether a job may start in the model now."""
+        is_shut = self._turns.gives_way_to(place.model_id, self._clock())
+        return place.is_warm and not is_shut
+
+    async def admit(
+        self, place: Place, job: Job, wait_max_s: float
+    ) -> AsyncGenerator[Queued | Failure, None]:
+        """Where the job stands, now and then, until it may start; or why it never will."""
+        factor = BATCH_WAIT_FACTOR if job.priority == "batch" else 1.0
+        began = self._clock()
+        waiting = self._turns.enter(place.model_id, began)
+        word, told_at = None, began
+        try:
+            while not self.is_open(place):
+                failure = await self._try(place, waiting, wait_max_s * factor)
+                if failure is not None:
+                    yield failure
+                    return
+                if self.is_open(place):
+                    return
+                place.held += 1
+                try:
+                    now, position = self._clock(), self._turns.position(waiting)
+                    is_due = word is None or now - told_at >= REASSURE_S
+                    if is_due or (word is not None and position != word.position):
+                        wait_s = _load_s(place) + self._wait_s(place)
+                        word, told_at = Queued(position, round(wait_s, 2)), now
+                        yield word
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_S):
+                            await self._news.wait()
+                finally:
+                    place.held -= 1
+        finally:
+            self._turns.leave(waiting)
+            self.tell()
+
+    async def _try(self, place: Place, waiting: Waiting, wait_max_s: float) -> Failure | None:
+        """Load its model where that may succeed now; why there is no use in waiting."""
+        now = self._clock()
+        if self._closed:
+            closed = f"{place.model_id} was not loaded: this engine was closed"
+            return failure_of("engine_failed", closed, elsewhere=True)
+        if place.engine is None and (aside := place.why_aside(now)):
+            aside = f"{place.model_id} is set aside: {aside}"
+            return failure_of("engine_failed", aside, elsewhere=True)
+        waits_for = " and ".join(self._behind(place)) or "others"
+        why = f"{place.model_id} needs the memory of {waits_for}, which other requests keep busy"
+        if self._turns.may_try(waiting, self.residents(self._held()), now):
+            try:
+                await self._warm(place)
+            except LoadRefused as refused:
+                why = str(refused)
+                if refused.code != "overloaded":
+                    return failure_of(refused.code, why, elsewhere=True)
+                self._refused(place, waiting, refused)
+            except EngineError as error:
+                return failure_of("engine_failed", str(error), elsewhere=True)
+        waited_s = self._clock() - waiting.since
+        if self.is_open(place) or waited_s < wait_max_s:
+            return None
+        why += f"; this request has waited for {waited_s:.0f} s"
+        return failure_of("overloaded", why, elsewhere=True, retry_after_s=RETRY_AFTER_S)
+
+    def _refused(self, place: Place, waiting: Waiting, refused: LoadRefused) -> None:
+        if not place.behind:
+            LOG.info("requests wait for memory: %s", refused)
+        waiting.behind = place.behind = refused.behind
+
+    def _held(self) -> list[Place]:
+        return [place for place in self._places.values() if place.engine is not None]
+
+    def _behind(self, place: Place) -> list[str]:
+        """Whom its jobs wait for, as far as is known."""
+        first = self._turns.gives_way_to(place.model_id, self._clock())
+        return [first] if first else list(place.behind)
+
+    def _wait_s(self, place: Place) -> float:
+        """About how long its next job would wait for memory, beside the load."""
+        if not place.behind and not len(self._turns):
+            return 0.0
+        busy = {each.model_id for each in self.residents(self._held()) if each.busy}
+        behind = [model_id for model_id in place.behind if model_id in busy]
+        return self._turns.wait_s(
+            place.model_id, behind, self._clock(), lambda each: _load_s(self._places[each])
+        )
+
+
+def _load_s(place: Place) -> float:
+    """What a load of it takes."""
+    return place.load_s or place.load().load_s

@@ -1,0 +1,199 @@
+"""Two models on a machine of 10 GB that has room for one: they take turns, and nobody starves."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from meshd.core.residency import turns
+from meshd.engine import foyer
+from meshd.engine.offers import Offers
+from meshd.engine.residency import ResidentEngine
+from protocol.jobs import Failure, Finish, Job, Queued
+from protocol.load import ModelLoad
+from tests.engine.test_residency import Desk, ask, desk, ending, housed, until, warm
+
+__all__ = ["desk", "housed"]
+
+ANSWER_TOKENS = 10
+TPS = 1000
+"""An answer takes 10 ms."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds among people takes milliseconds here."""
+    monkeypatch.setattr(turns, "GRACE_S", 0.02)
+    monkeypatch.setattr(turns, "LULL_S", 0.02)
+    monkeypatch.setattr(turns, "STRETCH_S", 0.1)
+    monkeypatch.setattr(foyer, "LOOK_S", 0.01)
+
+
+@pytest.fixture
+def pair(desk: Desk, housed):
+    """`a` and `b`, of which one fits."""
+    return lambda **housing: housed(
+        desk.lodger("a", 6, tps=TPS), desk.lodger("b", 6, tps=TPS), **housing
+    )
+
+
+def long(model: str, tokens: int) -> Job:
+    """Its answer takes a millisecond for each token."""
+    return replace(ask(model, tokens), extras={"ignore_eos": True})
+
+
+async def keep_asking(engine: ResidentEngine, model: str, served: list[str]) -> None:
+    """An agent: the next question comes with the answer."""
+    while True:
+        last = await ending(engine, long(model, ANSWER_TOKENS))
+        assert isinstance(last, Finish)
+        served.append(model)
+
+
+def told(engine: ResidentEngine, model: str) -> ModelLoad:
+    return next(load for load in engine.stats() if load.model_id == model)
+
+
+async def asking(engine: ResidentEngine, served: list[str], *models: str) -> list[asyncio.Task]:
+    """Each of these models is asked all the time by somebody."""
+    return [asyncio.create_task(keep_asking(engine, model, served)) for model in models]
+
+
+def changes(served: list[str]) -> int:
+    """How often another model answered than before."""
+    return sum(one != other for one, other in pairwise(served))
+
+
+async def dismissed(tasks: list[asyncio.Task]) -> None:
+    """They go in the middle of whatever they do."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_model_that_is_busy_all_day_gives_way(pair, desk: Desk) -> None:
+    """To a request for another, which waits and is told so; nothing is ended for it, and what runs
+    or comes for the first is answered as well."""
+    served: list[str] = []
+    async with pair() as engine:
+        agents = await asking(engine, served, "a", "a")
+        await until(lambda: len(served) >= 2)
+        heard = []
+        async with aclosing(engine.generate(ask("b"))) as stream:
+            async for batch in stream:
+                heard += batch
+        assert isinstance(heard[0], Queued)
+        assert heard[0].position == 1
+        assert heard[0].wait_s > 0
+        assert isinstance(heard[-1], Finish)
+        assert heard[-1].queue_s > 0.02
+        count = len(served)
+        await until(lambda: len(served) > count)
+        await dismissed(agents)
+        assert desk.most_taken <= 9e9
+
+
+async def test_two_busy_models_alternate(pair) -> None:
+    """Nobody waits for ever, whoever came first."""
+    served: list[str] = []
+    async with pair() as engine:
+        agents = await asking(engine, served, "a", "b")
+        await until(lambda: changes(served) >= 3)
+        await dismissed(agents)
+
+
+async def test_who_came_in_serves_for_a_stretch(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several answers, while the other waits: they do not change places at every request."""
+    monkeypatch.setattr(turns, "STRETCH_S", 30.0)
+    served: list[str] = []
+    async with pair() as engine:
+        agents = await asking(engine, served, "a", "b")
+        await until(lambda: len(served) >= 16)
+        await dismissed(agents)
+    assert changes(served) == 1
+
+
+async def test_who_leaves_the_line_stops_nobody(pair) -> None:
+    """Its model is not loaded, and the one in the way goes on."""
+    served: list[str] = []
+    async with pair() as engine:
+        agents = await asking(engine, served, "a")
+        await until(lambda: len(served) > 0)
+        stream = engine.generate(ask("b"))
+        assert isinstance((await anext(stream))[0], Queued)
+        await stream.aclose()
+        assert engine.waits() == []
+        count = len(served)
+        await until(lambda: len(served) >= count + 3)
+        assert warm(engine) == {"a"}
+        await dismissed(agents)
+
+
+async def test_what_is_waited_for_is_said(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To people by name; to routing as the time that a load takes, of the model that waits and of
+    the one that gives way."""
+    monkeypatch.setattr(turns, "STRETCH_S", 30.0)
+    async with pair() as engine:
+        running = asyncio.create_task(ending(engine, long("a", 200)))
+        await until(lambda: "a" in warm(engine))
+        plain_s = told(engine, "b").load_s
+        first = asyncio.create_task(ending(engine, ask("b")))
+        await until(lambda: told(engine, "a").load_s > 30.0)
+        second = asyncio.create_task(ending(engine, ask("a")))
+        await until(lambda: len(engine.waits()) == 2)
+        rows = {row["model"]: row for row in Offers([engine]).waits()}
+        assert (rows["a"]["behind"], rows["b"]["behind"]) == (["b"], ["a"])
+        assert (rows["a"]["waiting"], rows["b"]["waiting"]) == (1, 1)
+        assert told(engine, "b").load_s >= plain_s + turns.DRAIN_GUESS_S
+        assert (told(engine, "a").warm, told(engine, "a").queued) == (False, 1)
+        await dismissed([running, second])
+        assert isinstance(await first, Finish)
+        assert told(engine, "a").load_s < 30.0 + 2 * turns.DRAIN_GUESS_S
+
+
+async def test_nobody_waits_longer_than_is_allowed(pair) -> None:
+    """Then it is 503, with a word about what was waited for; a batch job has more time."""
+    async with pair(wait_max_s=0.05) as engine:
+        running = asyncio.create_task(ending(engine, long("a", 300)))
+        await until(lambda: "a" in warm(engine))
+        patient = asyncio.create_task(ending(engine, replace(ask("b"), priority="batch")))
+        await until(lambda: bool(engine.waits()))
+        await asyncio.sleep(turns.GRACE_S)
+        for refused in await asyncio.gather(ending(engine, ask("b")), ending(engine, ask("a"))):
+            assert isinstance(refused, Failure)
+            assert (refused.code, refused.elsewhere) == ("overloaded", True)
+            assert "this request has waited for" in refused.message
+        assert isinstance(await running, Finish)
+        assert isinstance(await patient, Finish)
+
+
+async def test_a_pin_while_somebody_waits_ends_the_wait(pair) -> None:
+    """Waiting would not help any more: 507, with the sum."""
+    async with pair() as engine:
+        running = asyncio.create_task(ending(engine, long("a", 50)))
+        await until(lambda: "a" in warm(engine))
+        waiting = asyncio.create_task(ending(engine, ask("b")))
+        await until(lambda: bool(engine.waits()))
+        await engine.pin("a")
+        last = await waiting
+        assert isinstance(last, Failure)
+        assert last.code == "insufficient_memory"
+        assert isinstance(await running, Finish)
+
+
+async def test_closing_sends_away_who_waits(pair) -> None:
+    """With a word."""
+    async with pair() as engine:
+        running = asyncio.create_task(ending(engine, long("a", 5000)))
+        await until(lambda: "a" in warm(engine))
+        waiting = asyncio.create_task(ending(engine, ask("b")))
+        await until(lambda: bool(engine.waits()))
+        await engine.close()
+        last = await waiting
+        await dismissed([running])
+    assert isinstance(last, Failure)
+    assert "closed" in last.message
