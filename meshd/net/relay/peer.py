@@ -150,7 +150,7 @@ class Peer:
         self._socket = LoopSocket(socket, self._receive, self._flush)
         try:
             socket.connect(tcp_address(endpoint))
-        except zmq.ZMQError:
+        except (zmq.ZMQError, ValueError):
             self._monitor.close()
             self._socket.close()
             raise

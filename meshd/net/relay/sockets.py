@@ -22,6 +22,7 @@ from typing import cast
 
 import zmq
 
+from meshd.address import is_address
 from meshd.net.gatekeeper import CURVE_OVERHEAD_BYTES
 from meshd.net.halfopen import end_half_open
 from protocol import limits
@@ -118,7 +119,10 @@ class Counters:
 
 
 def tcp_address(endpoint: Endpoint) -> str:
-    """Where a member's relay listens, as ZeroMQ writes it."""
+    """Where a member's relay listens, as ZeroMQ writes it. Raises ValueError for a name: libzmq
+    looks names up in the thread that moves all frames of this node, which may take ten seconds."""
+    if not is_address(endpoint.host):
+        raise ValueError(f"{endpoint.host!r} is no address")
     return f"tcp://{bracketed(endpoint.host)}:{endpoint.relay_port}"
 
 
