@@ -203,6 +203,16 @@ class LoopSocket:
         self._turn()
 
     def _turn(self) -> None:
+        try:
+            self._work()
+        except Exception:
+            # The signal for what still waits is spent: without another turn, a fault in handling
+            # one frame would leave this socket deaf to everybody's.
+            if not self.closed and self._retry is None:
+                self._retry = self._loop.call_later(RETRY_S, self._retry_turn)
+            raise
+
+    def _work(self) -> None:
         get = cast(Callable[[int], int], self.socket.get)
         for _ in range(TURN_FRAMES_MAX):
             if not get(EVENTS) & POLLIN:
