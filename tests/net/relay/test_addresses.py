@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 import pytest
@@ -49,10 +50,11 @@ async def test_a_name_in_place_of_an_address_is_not_looked_up(world: World) -> N
 async def test_who_cannot_be_reached_is_said_with_address_and_port(world: World) -> None:
     """libzmq does not tell a refusal from silence, so neither is claimed; where it was tried is
     what the owner of a firewall needs, above all when only the other direction is open."""
-    them = new_identity()
     async with world.relay() as asker:
-        async with world.relay(identity=them) as gone:
-            port = gone.port
-        failure = failure_of(await events_of(asker.generate(member_of(them, port), job())))
+        with socket.socket() as deaf:
+            deaf.bind(("127.0.0.1", 0))
+            port = deaf.getsockname()[1]
+            member = member_of(new_identity(), port)
+            failure = failure_of(await events_of(asker.generate(member, job())))
         assert failure.code == "unreachable"
         assert f"no connection can be made to tcp://127.0.0.1:{port} " in failure.message
