@@ -275,8 +275,8 @@ class ControlPlane:
         match happening:
             case Arrived():
                 self._attempt("receiving", lambda now: self._receive(happening, now))
-            case LinkUp(link):
-                self._attempt("connecting", lambda now: self._driven.link_up(link, now))
+            case LinkUp(link, host):
+                self._attempt("connecting", lambda now: self._driven.link_up(link, now, host))
             case LinkDown(link, cause):
                 if cause == "handshake":
                     self._on_other_key(link)

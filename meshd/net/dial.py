@@ -36,7 +36,7 @@ from zmq.utils.monitor import parse_monitor_message
 from meshd.address import is_address
 from meshd.net import gatekeeper
 from meshd.net.ears import Ears
-from meshd.net.lookup import Address, Lookup, endpoint_url, find_addresses
+from meshd.net.lookup import Address, Lookup, endpoint_url, find_addresses, host_of
 from meshd.net.trust import Identity
 from protocol.frozen import frozen
 
@@ -84,9 +84,11 @@ TIMEOUTS = frozenset({errno.EAGAIN, errno.ETIMEDOUT})
 
 @frozen
 class LinkUp:
-    """The link works: the other end has shown that it holds the mesh key."""
+    """The link works: the other end has shown that it holds the mesh key. `host` is the address
+    that answered, where the link only has a name; to look that up again may take seconds."""
 
     link: str
+    host: str = ""
 
 
 @frozen
@@ -303,7 +305,8 @@ class OutgoingLink:
         if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._up_at = now
             self._enter("up", math.inf)
-            return LinkUp(self.name)
+            named = not is_address(self._target[0])
+            return LinkUp(self.name, host_of(self._addresses[0]) if named else "")
         if self.up:
             return self._ended(now)
         return self._shaken_off(now, event["event"], event["value"])

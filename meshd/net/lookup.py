@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
-from meshd.address import is_address
+from meshd.address import format_host_port, is_address
 
 ADDRESSES_MAX = 8
 """Addresses of one name that are tried."""
@@ -37,14 +37,16 @@ def listening_host(host: str) -> str:
     return found[0][1][0] if found else host
 
 
-def endpoint_url(address: Address) -> str:
-    """The address as libzmq writes it; an IPv6 scope becomes its interface number."""
-    family, target = address
-    if family != socket.AF_INET6:
-        return f"tcp://{target[0]}:{target[1]}"
-    host = target[0].partition("%")[0]
+def host_of(address: Address) -> str:
+    """The address without its port; an IPv6 scope becomes its interface number."""
+    _, target = address
     scope = target[3] if len(target) == 4 else 0
-    return f"tcp://[{host}%{scope}]:{target[1]}" if scope else f"tcp://[{host}]:{target[1]}"
+    return f"{target[0].partition('%')[0]}%{scope}" if scope else target[0]
+
+
+def endpoint_url(address: Address) -> str:
+    """The address as libzmq writes it."""
+    return f"tcp://{format_host_port(host_of(address), address[1][1])}"
 
 
 class Lookup:

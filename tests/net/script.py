@@ -62,7 +62,7 @@ class Script:
     ) -> Sequence[Effect]:
         return self._called("candidate", link, node_id, typed)
 
-    def link_up(self, link: str, now: float) -> Sequence[Effect]:
+    def link_up(self, link: str, now: float, host: str = "") -> Sequence[Effect]:
         return self._called("link_up", link)
 
     def link_down(self, link: str, cause: str, now: float) -> Sequence[Effect]:

@@ -159,12 +159,13 @@ def test_ipv6_listens_and_dials(context: Context, gatekeeper: Gatekeeper) -> Non
 
 
 def test_names_are_resolved_without_stopping_the_loop(sockets: Ends) -> None:
-    """A name of this machine works; a name of nobody is unreachable."""
+    """A name of this machine works, and the address behind it is told; a name of nobody is
+    unreachable."""
     anna, bert = sockets.add(ANNA), sockets.add(BERT)
     anna.transport.dial(f"localhost:{bert.transport.port}")
     anna.transport.dial("no-such-machine.invalid:8788")
     sockets.until(lambda: len(anna.seen) >= 2)
-    assert LinkUp(f"localhost:{bert.transport.port}") in anna.seen
+    assert LinkUp(f"localhost:{bert.transport.port}", "127.0.0.1") in anna.seen
     assert LinkDown("no-such-machine.invalid:8788", "unreachable") in anna.seen
 
 

@@ -29,6 +29,9 @@ class Link:
     """waiting, dialling, up, or parked (a typed link whose node is reached another way)."""
     node_id: str | None = None
     """Who is expected at the other end, or proven to be there."""
+    host: str = ""
+    """The address that a name led to, once the link was up. Whoever else connects to the node takes
+    this: libzmq looks a name up in the thread that moves all frames of this node."""
     proven: bool = False
     failures: int = 0
     failing_since: float = NEVER

@@ -128,13 +128,14 @@ class Links:
 
     # Happenings
 
-    def up(self, name: str, now: float) -> Link | None:
-        """A handshake finished: the link to say Hello on, or None when nobody wants it."""
+    def up(self, name: str, now: float, host: str = "") -> Link | None:
+        """A handshake finished: the link to say Hello on, or None when nobody wants it. `host` is
+        the address that a name led to."""
         link = self._links.get(name)
         if link is None or link.state == "parked":
             self._effects.append(Hangup(name))
             return None
-        link.state, link.up_at, link.hellos = "up", now, 1
+        link.state, link.up_at, link.hellos, link.host = "up", now, 1, host
         link.proven = False
         way = self._ways.get(link.node_id or "")
         if way is not None and way.path is None:
@@ -217,14 +218,13 @@ class Links:
         way = self._ways.get(node_id)
         if way is None or way.path is None or not self._links[way.path].proven:
             return None
-        for endpoint in way.endpoints:
-            if link_of(endpoint) == way.path:
-                return endpoint
         if not way.endpoints:
             return None
         host, _, port = way.path.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        return Endpoint(host, int(port), way.endpoints[0].relay_port)
+        host = self._links[way.path].host or host.removeprefix("[").removesuffix("]")
+        answers = Endpoint(host, int(port), way.endpoints[0].relay_port)
+        same = (each for each in way.endpoints if link_of(each) == link_of(answers))
+        return next(same, answers)
 
     def answered_links(self) -> dict[str, str]:
         """For every member that ever answered: the link that did last."""

@@ -113,10 +113,11 @@ class Membership:
             self._parts.kit.say("warning", text)
         return self._end(now)
 
-    def link_up(self, link: str, now: float) -> list[Effect]:
-        """The handshake of an outgoing connection finished."""
+    def link_up(self, link: str, now: float, host: str = "") -> list[Effect]:
+        """The handshake of an outgoing connection finished; `host` is the address that a link with
+        a name led to."""
         now = self._begin(now)
-        up = self._parts.links.up(link, now)
+        up = self._parts.links.up(link, now, host)
         if up is not None:
             self._parts.say_hello(up)
         return self._end(now)

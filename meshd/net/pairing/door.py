@@ -31,7 +31,7 @@ from meshd.net.pairing.exchange import Admitted, Offers
 from meshd.net.pairing.invitation import Invitation, code_invitation, draw_code, draw_token, shown
 from meshd.net.pairing.refusal import PairingError
 from protocol.frozen import frozen
-from protocol.pairing import FRAME_MAX_BYTES, PairRefusal, Welcome
+from protocol.pairing import FRAME_MAX_BYTES, PairRefusal, Welcome, encode_pairing
 
 DOMAIN = b"pairing"
 """The ZAP domain of the door."""
@@ -228,8 +228,13 @@ class Door:
         parts = router.recv_multipart()
         if len(parts) != 2:
             return
-        with self._lock:
-            frame, admitted = self._offers.receive(parts[0], parts[1], self._clock())
+        try:
+            with self._lock:
+                frame, admitted = self._offers.receive(parts[0], parts[1], self._clock())
+        except Exception as error:  # noqa: BLE001
+            # The invitation stands: whoever is there can try again, and is told so.
+            frame, admitted = encode_pairing(PairRefusal("busy")), None
+            self._say_fault(error)
         if admitted is not None:
             # Before the answer: the newcomer may knock on the relay the moment it has read it.
             self._say(admitted)
@@ -240,8 +245,11 @@ class Door:
             self._on_admitted(admitted)
         except Exception as error:  # noqa: BLE001
             # Whatever is wrong with the listener, the newcomer has earned its answer.
-            text = f"a fault while admitting a newcomer, please report it: {error!r}"
-            self._on_notice(Notice("warning", text))
+            self._say_fault(error)
+
+    def _say_fault(self, error: Exception) -> None:
+        text = f"a fault while admitting a newcomer, please report it: {error!r}"
+        self._on_notice(Notice("warning", text))
 
 
 def shape_door(socket: zmq.Socket[bytes], host: str) -> None:

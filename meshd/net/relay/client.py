@@ -38,6 +38,7 @@ class Client:
     async def generate(self, member: Member, job: Job) -> AsyncGenerator[Batch, None]:
         """Have `member` answer `job`; the contract is that of `EventStream`."""
         try:
+            self._follow(member)
             peer = self.peer(member)
             ask = peer.ask(job.request_id, _packed(job))
         except flow.Refused as refused:
@@ -55,6 +56,13 @@ class Client:
                     return
         finally:
             peer.close_ask(ask)
+
+    def _follow(self, member: Member) -> None:
+        """Let go of an idle connection to another address than the one the member answers at now:
+        the cable it went by may be out, which would be noticed by waiting in vain."""
+        peer = self.peers.get(member.node_id)
+        if peer is not None and not peer.asks and member.address not in {None, peer.endpoint}:
+            peer.close()
 
     def peer(self, member: Member) -> Peer:
         """The connection to a member, made when there is none. Raises Refused."""

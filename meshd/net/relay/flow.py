@@ -89,7 +89,8 @@ class Rejected(Exception):
 
 
 class Seal:
-    """Puts messages of this node into frames for one connection, numbered from 0."""
+    """Puts messages of this node into frames, numbered from 0 over all connections that share it:
+    on each of them the numbers grow, also after its session was forgotten and learned again."""
 
     __slots__ = ("boot_id", "mesh", "sender", "sequence")
 

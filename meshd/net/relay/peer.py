@@ -88,8 +88,8 @@ FAREWELLS = {
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "it does not accept this node's key",
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "it does not speak this protocol",
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "the encrypted handshake failed",
-    int(zmq.EVENT_CLOSED): "the connection was refused",
-    int(zmq.EVENT_CONNECT_RETRIED): "the connection was refused",
+    int(zmq.EVENT_CLOSED): "no connection can be made to {} (behind a firewall?)",
+    int(zmq.EVENT_CONNECT_RETRIED): "no connection can be made to {} (behind a firewall?)",
 }
 
 A = TypeVar("A", RelayPong, TrustSynced, LoadProbed)
@@ -150,7 +150,7 @@ class Peer:
         self._socket = LoopSocket(socket, self._receive, self._flush)
         try:
             socket.connect(tcp_address(endpoint))
-        except zmq.ZMQError:
+        except (zmq.ZMQError, ValueError):
             self._monitor.close()
             self._socket.close()
             raise
@@ -275,7 +275,7 @@ class Peer:
             self._send_waiting()
         elif (cause := FAREWELLS.get(event)) is not None:
             self._hear_out()
-            self.lose(cause)
+            self.lose(cause.format(tcp_address(self.endpoint)))
 
     def _hear_out(self) -> None:
         """What it said before it went may not have been read: a loop that comes late would lose

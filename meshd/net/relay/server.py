@@ -1,8 +1,8 @@
 """The answering side: one listening socket, and the requests that others have open on it.
 
 Each connection is a `Session`, known by the routing id that libzmq gave it and by the public key
-that its handshake has proven. Routing ids are libzmq's own, never the sender's choice, so nobody
-can take over another's connection, and an answer leaves only where its question came in.
+that its handshake has proven. Routing ids are libzmq's own, and who has chosen one is not answered,
+so nobody can take over another's session, and an answer leaves only where its question came in.
 
 A request holds one slot of OPEN_MAX, and is freed by whatever comes first: its last event, a
 Cancel, the end of the connection (a send that finds nobody; when any connection closes, all with
@@ -19,11 +19,10 @@ from typing import Any, cast
 import zmq
 
 from meshd.core.ports import ENDINGS
-from meshd.net.gatekeeper import proven_key
 from meshd.net.relay import flow
 from meshd.net.relay.duties import Duties
 from meshd.net.relay.refusals import damaged, gave_up, overloaded, too_slow
-from meshd.net.relay.sessions import SESSION_IDLE_S, SESSIONS_MAX, Inbound, Session, job_in
+from meshd.net.relay.sessions import SESSION_IDLE_S, SESSIONS_MAX, Inbound, Session, job_in, key_of
 from meshd.net.relay.sockets import ENDS_OF_CONNECTIONS, NOBLOCK, Counters, LoopSocket, Monitor
 from meshd.net.trust import node_id_of
 from protocol.errors import ProtocolError, UnknownMessageError
@@ -53,7 +52,8 @@ FIRST_EVENTS = 4
 behind it is encoded (64 events take 0.4 ms on both sides together)."""
 
 SECOND_LOOK_S = 0.05
-"""After a connection closed, its pipe may take a moment to go; then everybody is tried again."""
+"""After a connection closed, its pipe may take a moment to go; then everybody is tried again. Not
+more often either: connections that strangers open and close would be felt by all at work."""
 
 ROUTE_MORE = NOBLOCK | int(zmq.SNDMORE)
 
@@ -79,6 +79,7 @@ class Server:
         self._blocked: set[bytes] = set()
         self._loop = asyncio.get_running_loop()
         self._second_look: asyncio.TimerHandle | None = None
+        self._ended = False
         self._monitor = Monitor(socket, ENDS_OF_CONNECTIONS, self._on_event)
         self._socket = LoopSocket(socket, self._receive, self._flush_blocked)
 
@@ -140,10 +141,11 @@ class Server:
             self._handle(session, message)
 
     def _meet(self, route: bytes, part: zmq.Frame) -> Session | None:
-        """The session of a new connection, or of one that was shut out; None for one that has
-        proven no key, or that of somebody who may not connect any more: a connection outlives the
-        word that ended it, because ZAP judges handshakes and not frames."""
-        key = proven_key(part)
+        """The session of a new connection, or of one that was shut out or forgotten; None for one
+        that has proven no key or chosen a routing id, or that of somebody who may not connect any
+        more: a connection outlives the word that ended it, because ZAP judges handshakes and not
+        frames."""
+        key = key_of(route, part)
         if key is None or not self._admit(key):
             return None
         if len(self.sessions) >= SESSIONS_MAX:
@@ -151,11 +153,7 @@ class Server:
             self._forget(min(idle, key=lambda session: session.heard))
         node_id = node_id_of(key)
         session = Session(
-            route,
-            node_id,
-            self._seal.again(),
-            flow.Inspection(self._seal.mesh, node_id),
-            self._loop.time(),
+            route, node_id, flow.Inspection(self._seal.mesh, node_id), self._loop.time()
         )
         self.sessions[route] = session
         return session
@@ -292,7 +290,7 @@ class Server:
         """Waits for credit and for room. Raises ProtocolError for events out of bounds."""
 
         def frame(part: tuple[Event, ...]) -> bytes:
-            return session.seal.frame(JobEvents(inbound.request_id, inbound.index, part))
+            return self._seal.frame(JobEvents(inbound.request_id, inbound.index, part))
 
         parts = flow.Parts(events)
         while parts:
@@ -313,7 +311,7 @@ class Server:
     # Frames out
 
     def _note(self, session: Session, message: RelayMessage) -> None:
-        self._send(session, session.seal.frame(message))
+        self._send(session, self._seal.frame(message))
 
     def _send(self, session: Session, frame: bytes) -> None:
         """Send or queue. An asker that reads nothing loses frames, pongs too, and gives up."""
@@ -363,13 +361,15 @@ class Server:
 
     def _on_event(self, event: int) -> None:
         if event == zmq.EVENT_DISCONNECTED:
-            self._look()
+            self._ended = True
             if self._second_look is None:
-                self._second_look = self._loop.call_later(SECOND_LOOK_S, self._look_again)
+                self._look_twice()
 
-    def _look_again(self) -> None:
-        self._second_look = None
+    def _look_twice(self) -> None:
         self._look()
+        again, self._ended = self._ended, False
+        later = self._loop.call_later
+        self._second_look = later(SECOND_LOOK_S, self._look_twice) if again else None
 
     def _look(self) -> None:
         """Whoever has requests open is sent a ping; a send to nobody ends the session."""

@@ -6,6 +6,9 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+import zmq
+
+from meshd.net.gatekeeper import proven_key
 from meshd.net.relay import flow
 from meshd.net.relay.refusals import damaged, hopped_before
 from protocol.codec import decode_job
@@ -38,7 +41,6 @@ class Session:
 
     route: bytes
     node_id: str
-    seal: flow.Seal
     inspection: flow.Inspection
     heard: float
     open: dict[str, Inbound] = field(default_factory=dict)
@@ -46,6 +48,13 @@ class Session:
     """Frames that the connection has no room for now."""
     room: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when nothing waits any more."""
+
+
+def key_of(route: bytes, part: zmq.Frame) -> bytes | None:
+    """The raw public key behind a new connection's first frame. None when none is proven, and when
+    its routing id is not of the kind that libzmq draws (a zero, and a counter that began anywhere):
+    one that was chosen could be that of somebody's connection which has just ended."""
+    return proven_key(part) if len(route) == 5 and route[0] == 0 else None
 
 
 def job_in(request_id: str, packed: bytes) -> Job:

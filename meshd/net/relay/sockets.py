@@ -22,6 +22,7 @@ from typing import cast
 
 import zmq
 
+from meshd.address import is_address
 from meshd.net.gatekeeper import CURVE_OVERHEAD_BYTES
 from meshd.net.halfopen import end_half_open
 from protocol import limits
@@ -118,7 +119,10 @@ class Counters:
 
 
 def tcp_address(endpoint: Endpoint) -> str:
-    """Where a member's relay listens, as ZeroMQ writes it."""
+    """Where a member's relay listens, as ZeroMQ writes it. Raises ValueError for a name: libzmq
+    looks names up in the thread that moves all frames of this node, which may take ten seconds."""
+    if not is_address(endpoint.host):
+        raise ValueError(f"{endpoint.host!r} is no address")
     return f"tcp://{bracketed(endpoint.host)}:{endpoint.relay_port}"
 
 
@@ -199,6 +203,16 @@ class LoopSocket:
         self._turn()
 
     def _turn(self) -> None:
+        try:
+            self._work()
+        except Exception:
+            # The signal for what still waits is spent: without another turn, a fault in handling
+            # one frame would leave this socket deaf to everybody's.
+            if not self.closed and self._retry is None:
+                self._retry = self._loop.call_later(RETRY_S, self._retry_turn)
+            raise
+
+    def _work(self) -> None:
         get = cast(Callable[[int], int], self.socket.get)
         for _ in range(TURN_FRAMES_MAX):
             if not get(EVENTS) & POLLIN:

@@ -141,13 +141,20 @@ def test_a_typed_link_to_a_connected_member_is_parked_until_it_is_lost() -> None
 
 
 def test_a_name_s_address_is_what_was_dialled() -> None:
-    """A member reached by a typed name is shown with that name and its own relay port."""
+    """A member reached by a typed name is shown with its own relay port, and with the address that
+    the name led to: nobody has to look the name up again."""
     desk = Desk()
     desk.links.seek(A, (E1,), desk.now)
     desk.links.typed(NAS, desk.now)
     desk.advance(0.0)
     desk.up(NAS, A)
     assert desk.links.address(A) == Endpoint("nas.local", 8788, E1.relay_port)
+    desk.links.up(NAS, desk.now, "10.9.9.9")
+    desk.links.answered(NAS, A, desk.now)
+    assert desk.links.address(A) == Endpoint("10.9.9.9", 8788, E1.relay_port)
+    desk.links.up(NAS, desk.now, E1.host)
+    desk.links.answered(NAS, A, desk.now)
+    assert desk.links.address(A) == E1
     desk.links.seek(A, (), desk.now)
     assert desk.links.address(A) is None
 

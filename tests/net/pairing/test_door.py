@@ -32,6 +32,7 @@ class House:
         self.now = 100.0
         self.admitted: list[Admitted] = []
         self.notices: list[Notice] = []
+        self.fault: OSError | None = None
         self.door = Door(
             ANNA.public_key,
             context=context,
@@ -39,7 +40,7 @@ class House:
             bind_host="127.0.0.1",
             bind_port=port,
             hosts=lambda: ["127.0.0.1"],
-            welcome=lambda _: WELCOME,
+            welcome=self.welcome,
             on_admitted=self.admitted.append,
             on_notice=self.notices.append,
             entropy=Random(1).randbytes,
@@ -51,6 +52,12 @@ class House:
         invitation, found = read_invitation(text, None)
         at = places or found or [f"127.0.0.1:{self.door.port}"]
         return enter(invitation, at, BERT.public_key, context=self.context)
+
+    def welcome(self, _: str) -> Welcome:
+        """What newcomers are told, unless there is a fault."""
+        if self.fault is not None:
+            raise self.fault
+        return WELCOME
 
     def refusal(self, text: str) -> str:
         """Why Bert does not come in."""
@@ -190,6 +197,17 @@ def test_a_listener_that_fails_costs_the_newcomer_nothing(house: House) -> None:
     house.door._on_admitted = fails
     assert house.come(house.door.invite().text) == WELCOME
     assert "please report it" in house.notices[0].text
+
+
+def test_a_fault_of_the_member_costs_one_try_and_not_the_door(house: House) -> None:
+    """The newcomer is told to come again, and comes in with the same code. Else the door stood
+    open with nobody behind it until the daemon was restarted, and every code was in vain."""
+    house.fault = OSError("too many open files")
+    invited = house.door.invite()
+    assert house.refusal(invited.text) == WORDS["busy"]
+    assert "too many open files" in house.notices[0].text
+    house.fault = None
+    assert house.come(invited.text) == WELCOME
 
 
 def test_a_closed_node_invites_nobody(house: House) -> None:

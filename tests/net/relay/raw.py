@@ -41,9 +41,13 @@ class RawEnd:
         return decode_relay((await self.parts())[-1])[1]
 
 
-def dealer(context: Context, identity: Identity, server: Identity, port: int) -> RawEnd:
-    """An asker by hand."""
+def dealer(
+    context: Context, identity: Identity, server: Identity, port: int, routing_id: bytes = b""
+) -> RawEnd:
+    """An asker by hand, whose routing id libzmq draws unless one is given."""
     socket = new_socket(context, zmq.DEALER, "127.0.0.1")
+    if routing_id:
+        socket.set(zmq.ROUTING_ID, routing_id)
     socket.set(zmq.CURVE_SERVERKEY, server.public_key)
     socket.set(zmq.CURVE_PUBLICKEY, identity.public_key)
     socket.set(zmq.CURVE_SECRETKEY, identity.secret_key)

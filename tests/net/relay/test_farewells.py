@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
 import zmq
 
-from meshd.core.ports import EventStream
+from meshd.core.ports import Batch, EventStream
 from meshd.net.trust import Identity
 from protocol.codec import encode_job
 from protocol.jobs import Job, TextDelta
@@ -55,6 +56,52 @@ async def test_a_node_that_was_shut_out_is_not_answered_on_a_connection_that_it_
         assert (eve.node_id, "after") not in served
         for raw in ends:
             raw.socket.close(0)
+
+
+async def test_nobody_takes_over_the_session_of_another(world: World) -> None:
+    """A connection that chose its routing id is not answered. Else the next member to choose the
+    same, after the first had gone, spoke in the first one's name: its session was still known."""
+    served: list[str] = []
+
+    def answer(sender: str, _: Job) -> EventStream:
+        served.append(sender)
+        return stream_of((DONE,))
+
+    async with world.relay(answer) as server:
+        own = server._identity
+        me, ben, eve = Identity(own.node_id, own.public_key, b""), new_identity(), new_identity()
+        world.admitted |= {ben.public_key, eve.public_key}
+        for count, each in enumerate((ben, eve), 1):
+            raw = dealer(world.context, each, me, server.port, routing_id=b"kitchen")
+            raw.identity, raw.sequence = ben, 10 * count
+            ask(raw, f"r-{count}")
+            await until(lambda count=count: server.counters()["relay_frames_in"] == count)  # type: ignore[misc]
+            raw.socket.close(0)
+            await asyncio.sleep(0.05)
+        assert server.counters()["relay_sender_mismatch"] == 2
+        assert served == []
+
+
+async def test_strangers_that_come_and_go_cost_those_at_work_next_to_nothing(world: World) -> None:
+    """The end of any connection has everybody with an open request tried, but of many ends at once
+    that is done once, and once more a little later."""
+
+    async def waiting() -> AsyncGenerator[Batch, None]:
+        await asyncio.Event().wait()
+        yield (DONE,)
+
+    them = new_identity()
+    async with world.relay() as asker, world.relay(lambda *_: waiting(), identity=them) as server:
+        task = asyncio.create_task(anext(asker.generate(member_of(them, server.port), job())))
+        await until(lambda: server.stats.answering == 1)
+        doors = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(60)]
+        before = server.counters()["relay_frames_out"]
+        for _, door in doors:
+            door.close()
+        await until(lambda: server.counters()["relay_frames_out"] > before)
+        await asyncio.sleep(0.15)
+        assert server.counters()["relay_frames_out"] - before < 10
+        task.cancel()
 
 
 @pytest.mark.parametrize("late_s", [0.0, 0.02])

@@ -107,3 +107,29 @@ async def test_a_closed_socket_calls_nobody(context: Context) -> None:
     before = len(tries)
     await asyncio.sleep(0.05)
     assert len(tries) == before
+
+
+async def test_a_fault_costs_the_frame_in_hand_and_not_those_behind_it(context: Context) -> None:
+    """Whoever handles one frame may fail: the loop is told, and the rest is read all the same.
+    Without that the socket was deaf from then on, for ZeroMQ signals only what comes to an idle
+    reader."""
+    received, faults = list[bytes](), list[object]()
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: faults.append(context["exception"])
+    )
+    ends = [context.socket(zmq.PAIR) for _ in range(2)]
+    ends[0].bind("inproc://fault")
+    ends[1].connect("inproc://fault")
+
+    def read() -> None:
+        received.append(ends[0].recv(zmq.NOBLOCK))
+        if received[-1] == b"odd":
+            raise ArithmeticError
+
+    for frame in (b"odd", b"one", b"odd", b"two"):
+        ends[1].send(frame)
+    socket = LoopSocket(ends[0], read, lambda: False)
+    await until(lambda: len(received) == 4)
+    assert [type(fault) for fault in faults] == [ArithmeticError, ArithmeticError]
+    socket.close()
+    ends[1].close(0)
