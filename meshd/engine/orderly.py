@@ -41,10 +41,12 @@ async def in_either_order(generate: Callable[[Job], EventStream], job: Job) -> E
     """A job's answer as it stands, for most templates know a system turn in the middle; where its
     template refuses it, the answer to the same in the strictest order."""
     for asked in (job, replace(job, messages=tuple(orderly(job.messages)))):
+        may_ask_again = asked is job  # not once something was said
         async with aclosing(generate(asked)) as events:
             async for batch in events:
-                if asked is job and _is_refusal(batch[0]):
+                if may_ask_again and _is_refusal(batch[0]):
                     break
+                may_ask_again = False
                 yield batch
             else:
                 return

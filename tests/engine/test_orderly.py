@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from meshd.engine.orderly import is_orderly, orderly
+from meshd.engine.orderly import in_either_order, is_orderly, orderly
+from protocol.jobs import Failure, TextDelta
 from tests.engine.scripted import EVENTS, JOB, STREAMED, Script, adopted, reply
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
@@ -81,3 +82,16 @@ async def test_any_other_refusal_is_passed_on(answer):
     async with adopted(script) as engine:
         _, (failure,) = await answer(engine, replace(JOB, messages=REMINDED))
     assert (failure.message, len(script.posts)) == ("too hot", 1)
+
+
+async def test_what_breaks_off_is_not_begun_again():
+    """Its beginning has been told, whatever the server says then of templates."""
+    said = [TextDelta("so")]
+    broke = [Failure("engine_failed", "Jinja stumbled over a tool call", elsewhere=True)]
+
+    async def generate(job):
+        yield said
+        yield broke
+
+    job = replace(JOB, messages=REMINDED)
+    assert [batch async for batch in in_either_order(generate, job)] == [said, broke]
