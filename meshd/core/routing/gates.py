@@ -170,7 +170,7 @@ def _missing_bytes(offer: Offer) -> int:
     """What the machine lacks to hold the weights: 0 when they are there or on their way, or when
     they fit into what is free and what its other models hold, an accelerator's own memory counted
     as free. Idle ones go at once, busy ones are waited for, which the node counts as part of the
-    load. What is promised to models that are in memory is used already, so it is no sum to take
+    load. What is promised to models that are in memory, or on their way into it, is no sum to take
     away but what their going gives back. The node, which knows better, reserves before it loads.
     """
     load, capacity, state = offer.member.load, offer.member.capacity, offer.load
@@ -179,8 +179,6 @@ def _missing_bytes(offer: Offer) -> int:
     assert load is not None
     assert capacity is not None
     held = {each.model_id for each in load.models if each.warm or each.in_flight}
+    weights = sum(each.size_bytes for each in capacity.models if each.model_id in held)
     room = load.memory_available_bytes + sum(gpu.memory_bytes for gpu in capacity.gpus)
-    if held:
-        weights = sum(each.size_bytes for each in capacity.models if each.model_id in held)
-        room += max(weights, load.reserved_bytes)
-    return max(0, offer.model.size_bytes - room)
+    return max(0, offer.model.size_bytes - room - max(weights, load.reserved_bytes))

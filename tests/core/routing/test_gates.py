@@ -107,6 +107,12 @@ def test_other_models_can_make_room():
     assert memory(COLD, beside=(replace(idle, warm=False),)) != ""
 
 
+def test_a_model_that_is_just_being_loaded_can_make_room_later():
+    """It takes its memory before it is warm, and whoever asks for another waits for its turn."""
+    coming = model_load(model_id="other", warm=False, queued=1)
+    assert memory(COLD, available=1 * GB, reserved=6 * GB, beside=(coming,)) == ""
+
+
 @pytest.mark.parametrize(
     ("state", "changes"),
     [
