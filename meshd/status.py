@@ -51,8 +51,8 @@ def status_body(
     """One screen: this node, its mesh, every member, totals and counters.
 
     `started_at` is monotonic; `http` is the base URL of this node's endpoint; `notices` are its
-    latest warnings, newest first; `memory_waits` are its models that
-    requests wait for because others keep their memory busy.
+    latest warnings, newest first; `memory_waits` are its models that requests wait for because
+    others keep their memory busy.
     """
     members = members_body(view, now)
     states = [member.state for member in view.members.values()]

@@ -108,8 +108,8 @@ STATUS_CODES: Mapping[int, tuple[str, bool]] = {
     507: ("insufficient_memory", True),
 }
 """Our code, and whether another node may do better. Else 4xx are bad requests. 402 is an account
-without money: the node's, not the caller's. A 404 that says
-nothing of a model is about the path: nothing of the kind is served there."""
+without money: the node's, not the caller's. A 404 that says nothing of a model is about the path:
+nothing of the kind is served there."""
 
 CONTEXT = re.compile(
     r"maximum context length|context length (is|of) only|too long to fit into the model"
