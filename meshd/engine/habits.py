@@ -7,7 +7,7 @@ Each has lists of its own beside the OpenAI one, and they tell what that one doe
   context and says nothing, so a model that is not loaded counts with the context it will be loaded
   with (`num_ctx` of the model, else OLLAMA_CONTEXT_TOKENS), not with what it was made for. What it
   calls its cloud models (`remote_host`) runs on somebody else's machines, and on its owner's
-  account: no question of the mesh goes there unless he says so (`--engine openai:URL,model=ID`);
+  account: no question of the mesh goes there unless he says so (`--engine openai:URL,model=ID`).
   How much to think it is told as `reasoning_effort` alone, in four words, and refuses any other;
   a model that cannot think refuses all of them;
 - LM Studio: `/api/v0/models`, with state, type, and both context lengths;
@@ -50,6 +50,10 @@ CAPABILITY_WORDS = {
 }
 """The servers' words for what a model can do, in ours."""
 
+OLLAMA = "ollama"
+"""First word of the engine's name of an Ollama's models; its address follows where the owner gave
+it."""
+
 OLLAMA_EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}
 """Efforts that other services have, in Ollama's words (none, low, medium, high)."""
 
@@ -86,7 +90,7 @@ def ollama_tags(decoded: Any) -> dict[str, tuple[str, ModelRecord]] | None:
                 digest,
                 ModelRecord(
                     model_id=short,
-                    engine="ollama",
+                    engine=OLLAMA,
                     aliases=(name,) if short != name else (),
                     quantisation=_word(details.get("quantization_level")),
                     size_bytes=_count(entry.get("size")),
@@ -136,6 +140,11 @@ def is_ollama(decoded: Any) -> bool:
     """Whether an OpenAI list is Ollama's: models from its own collection belong to "library"."""
     entries = _objects(_object(decoded).get("data"))
     return any(entry.get("owned_by") == "library" for entry in entries)
+
+
+def is_of_ollama(record: ModelRecord) -> bool:
+    """Whether an Ollama server runs this model."""
+    return record.engine.split(" ")[0] == OLLAMA
 
 
 def ollama_job(job: Job, record: ModelRecord) -> Job:

@@ -35,7 +35,7 @@ from meshd.core.ports import Batch, EngineError, EventStream
 from meshd.core.stats import SpeedMeter, load_guess_s
 from meshd.engine import raw
 from meshd.engine.failures import failure_of
-from meshd.engine.habits import is_ollama, ollama_job
+from meshd.engine.habits import OLLAMA, is_of_ollama, is_ollama, ollama_job
 from meshd.engine.http1 import HttpError
 from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
 from meshd.engine.listing import UPSTREAM, Listed, read_listing, unlisted
@@ -212,7 +212,7 @@ class UpstreamEngine:
     async def _ask_for(self, job: Job, listed: Listed) -> Exchange:
         """Send the job's request. Raises ConnectionFailed and HttpError."""
         served_name = listed.served_name or listed.record.model_id
-        if listed.record.engine == "ollama":
+        if is_of_ollama(listed.record):
             job = ollama_job(job, listed.record)
         if job.raw is not None:
             body = raw.body_for(job.raw, served_name)
@@ -317,7 +317,7 @@ class UpstreamEngine:
             async with asyncio.timeout(LISTING_TIMEOUT_S):
                 body = await self._get(f"{base}/models")
                 listed = self._read(body)
-                if listed and listed[0].record.engine == "ollama":
+                if listed and is_of_ollama(listed[0].record):
                     listed = await self._details.added(listed, self._ask)
         except TimeoutError:
             raise ListingLate from None
@@ -336,7 +336,8 @@ class UpstreamEngine:
             decoded = msgspec.json.decode(body)
         except (ValueError, RecursionError):
             return None
-        return read_listing(decoded, "ollama" if is_ollama(decoded) else self.name)
+        kind = OLLAMA if is_ollama(decoded) else UPSTREAM
+        return read_listing(decoded, self.name.replace(UPSTREAM, kind, 1))
 
     async def _get(self, path: str, body: bytes = b"") -> bytes:
         exchange = await self._client.request("POST" if body else "GET", path, body)

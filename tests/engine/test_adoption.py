@@ -150,7 +150,8 @@ async def test_ollama_is_not_told_to_think_harder_with_a_model_that_cannot(answe
 async def test_an_ollama_that_was_named_is_told_to_think_in_its_words_too(
     answer, can, effort
 ) -> None:
-    """It is known by who its models belong to, and asked about each once."""
+    """It is known by who its models belong to, and asked about each once. Its address stays in
+    the engine's name: what runs it may be another machine than this one."""
     listing = {"data": [{"id": "q", "owned_by": "library"}, {"id": "w/q", "owned_by": "w"}]}
     show = {"capabilities": ["completion", "tools", *can]}
     server = Recorded(**{"/v1/models": listing, "/api/show": show})
@@ -159,6 +160,7 @@ async def test_an_ollama_that_was_named_is_told_to_think_in_its_words_too(
         await engine._refresh()
         await answer(engine, job)
         assert engine.models()[0].capabilities == ("chat", *can)
+        assert engine.models()[0].engine == engine.name.replace("upstream", "ollama")
     assert server.body.get("reasoning_effort") == effort
     assert server.asked.count("/api/show") == 2
     async with server.adopted("", slots=1) as engine:
