@@ -217,8 +217,9 @@ class ResidentEngine:
             self._foyer.tell()
 
     async def _warm(self, place: Place, *, force: bool = False) -> None:
-        """Load, or wait for a load that is under way. One who leaves does not stop it."""
+        """Load, or wait for who loads it; `force` insists. One who leaves does not stop a load."""
         while not place.is_warm:
+            is_own = place.loading is None
             if place.loading is None:
                 name = f"engine: load {place.model_id}"
                 place.loading = asyncio.create_task(self._load(place, force=force), name=name)
@@ -227,7 +228,11 @@ class ResidentEngine:
             await asyncio.wait([task])
             if task.cancelled():
                 raise EngineError(f"{place.model_id} was not loaded: this engine was closed")
-            task.result()
+            try:
+                task.result()
+            except LoadRefused:
+                if is_own or not force:
+                    raise
 
     async def _load(self, place: Place, *, force: bool) -> None:
         async with self._turn:

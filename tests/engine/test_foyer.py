@@ -197,3 +197,19 @@ async def test_closing_sends_away_who_waits(pair) -> None:
         await dismissed([running])
     assert isinstance(last, Failure)
     assert "closed" in last.message
+
+
+async def test_the_owners_force_is_no_waiting_requests_load(pair) -> None:
+    """A request may be trying to load the same model at that moment, and be refused."""
+    async with pair() as engine:
+        running = asyncio.create_task(ending(engine, long("a", 200)))
+        await until(lambda: "a" in warm(engine))
+        async with engine._turn:
+            waiting = asyncio.create_task(ending(engine, ask("b")))
+            await until(lambda: engine._places["b"].loading is not None)
+            forced = asyncio.create_task(engine.load("b", force=True))
+            await asyncio.sleep(0)
+        await forced
+        assert warm(engine) == {"a", "b"}
+        assert isinstance(await waiting, Finish)
+        assert isinstance(await running, Finish)
