@@ -254,7 +254,7 @@ class Translation:
     def _call(self, calls: Sequence[_ToolCall], events: list[Event]) -> None:
         for place, call in enumerate(calls):
             function = call.function or _Function()
-            arguments = function.arguments or ""
+            arguments = "" if function.arguments is None else function.arguments
             if type(arguments) is not str:
                 arguments = _ENCODER.encode(arguments).decode()
             given = place if call.index is None else call.index

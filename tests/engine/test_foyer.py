@@ -75,6 +75,17 @@ async def dismissed(tasks: list[asyncio.Task]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def waits(
+    engine: ResidentEngine, job: Job, *, tokens: int = 300
+) -> tuple[asyncio.Task, asyncio.Task]:
+    """`a` gives an answer of so many tokens, and this job waits for its memory: both endings."""
+    running = asyncio.create_task(ending(engine, long("a", tokens)))
+    await until(lambda: "a" in warm(engine))
+    waiting = asyncio.create_task(ending(engine, job))
+    await until(lambda: bool(engine.waits()))
+    return running, waiting
+
+
 async def test_a_model_that_is_busy_all_day_gives_way(pair, desk: Desk) -> None:
     """To a request for another, which waits and is told so; nothing is ended for it, and what runs
     or comes for the first is answered as well."""
@@ -158,10 +169,7 @@ async def test_what_is_waited_for_is_said(pair, monkeypatch: pytest.MonkeyPatch)
 async def test_nobody_waits_longer_than_is_allowed(pair) -> None:
     """Then it is 503, with a word about what was waited for; a batch job has more time."""
     async with pair(wait_max_s=0.05) as engine:
-        running = asyncio.create_task(ending(engine, long("a", 300)))
-        await until(lambda: "a" in warm(engine))
-        patient = asyncio.create_task(ending(engine, replace(ask("b"), priority="batch")))
-        await until(lambda: bool(engine.waits()))
+        running, patient = await waits(engine, replace(ask("b"), priority="batch"))
         await asyncio.sleep(turns.GRACE_S)
         for refused in await asyncio.gather(ending(engine, ask("b")), ending(engine, ask("a"))):
             assert isinstance(refused, Failure)
@@ -174,10 +182,7 @@ async def test_nobody_waits_longer_than_is_allowed(pair) -> None:
 async def test_a_pin_while_somebody_waits_ends_the_wait(pair) -> None:
     """Waiting would not help any more: 507, with the sum."""
     async with pair() as engine:
-        running = asyncio.create_task(ending(engine, long("a", 50)))
-        await until(lambda: "a" in warm(engine))
-        waiting = asyncio.create_task(ending(engine, ask("b")))
-        await until(lambda: bool(engine.waits()))
+        running, waiting = await waits(engine, ask("b"))
         await engine.pin("a")
         last = await waiting
         assert isinstance(last, Failure)
@@ -188,10 +193,7 @@ async def test_a_pin_while_somebody_waits_ends_the_wait(pair) -> None:
 async def test_closing_sends_away_who_waits(pair) -> None:
     """With a word."""
     async with pair() as engine:
-        running = asyncio.create_task(ending(engine, long("a", 5000)))
-        await until(lambda: "a" in warm(engine))
-        waiting = asyncio.create_task(ending(engine, ask("b")))
-        await until(lambda: bool(engine.waits()))
+        running, waiting = await waits(engine, ask("b"), tokens=5000)
         await engine.close()
         last = await waiting
         await dismissed([running])

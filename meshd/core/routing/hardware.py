@@ -24,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from meshd.core.routing.gates import is_second_hand
 from protocol.load import CapacityRecord, ModelLoad, ModelRecord
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ GENERATION_CORES_MAX = 16
 
 def usual_rates(capacity: CapacityRecord | None, model: ModelRecord) -> Rates:
     """What a machine of this kind reaches. A server that the owner gave an address of may be
-    another machine, of which nothing is known."""
-    if capacity is None or not capacity.chip or _is_elsewhere(model.engine):
+    another machine, of which nothing is known, and behind a node may be any."""
+    if capacity is None or not capacity.chip or _is_elsewhere(model):
         return ANY_MACHINE
     if capacity.chip.startswith("Apple"):
         return next(rates for word, rates in APPLE.items() if word in capacity.chip)
@@ -135,6 +136,8 @@ def _of_graphics(name: str) -> Rates:
     return INSIDE_A_PROCESSOR if gfx in AMD_APU_GFX else CARD
 
 
-def _is_elsewhere(engine: str) -> bool:
-    """Whether a server runs on another machine, as far as its name tells."""
-    return "://" in engine and re.search(r"//(127\.|localhost\b|\[::1\])", engine) is None
+def _is_elsewhere(model: ModelRecord) -> bool:
+    """Whether it runs on another machine, as far as the name of its engine tells."""
+    has_address = "://" in model.engine
+    is_here = re.search(r"//(127\.|localhost\b|\[::1\])", model.engine) is not None
+    return (has_address and not is_here) or is_second_hand(model)

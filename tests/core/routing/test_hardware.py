@@ -88,6 +88,7 @@ def test_a_model_that_the_card_cannot_hold_runs_on_the_processor():
         ("upstream http://127.0.0.1:8000", True),
         ("upstream http://[::1]:8000", True),
         ("ollama http://192.168.1.9:11434", False),
+        ("node http://127.0.0.1:8787", False),
         ("ollama", True),
         ("llamacpp 0.3", True),
     ],
