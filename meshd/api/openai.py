@@ -184,6 +184,7 @@ class ChatStream(SseEncoder):
 
     def _tool_call(self, piece: ToolCallDelta) -> bytes:
         """Id, type and name go into the first piece of a call only: SDKs concatenate them."""
+        self._said_chars += len(piece.name) + len(piece.arguments)
         function = {"arguments": piece.arguments}
         is_new = piece.index not in self._calls
         if is_new and self._calls and not self._is_parallel:
@@ -228,6 +229,7 @@ class ChatAnswer:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
+        self._call_chars = 0
         self._room = room or AnswerRoom()
         self.finish: Finish | None = None
 
@@ -252,7 +254,9 @@ class ChatAnswer:
                 return len(event.text)
             case ToolCallDelta():
                 self._tool_call(event)
-                return len(event.name) + len(event.arguments)
+                size = len(event.name) + len(event.arguments)
+                self._call_chars += size
+                return size
             case Finish():
                 self.finish = event
             case Failure():
@@ -295,7 +299,7 @@ class ChatAnswer:
         return encode(answer)
 
     def _thought_ratio(self) -> float:
-        return _ratio(sum(map(len, self._reasoning)), sum(map(len, self._text)))
+        return _ratio(sum(map(len, self._reasoning)), sum(map(len, self._text)) + self._call_chars)
 
     def _message(self) -> dict[str, Any]:
         text = "".join(self._text)

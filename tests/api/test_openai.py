@@ -318,9 +318,11 @@ def test_a_failure_can_be_said_before_anything_else():
     assert encoder.ended
 
 
-def test_thoughts_are_counted_by_their_share():
-    """Whole or streamed; without thoughts nothing is said of them."""
-    flow = [ReasoningDelta("abc"), TextDelta("d"), Finish("stop", 5, 8)]
+@pytest.mark.parametrize("said", [TextDelta("d"), ToolCallDelta(0, "c1", "", "d")])
+def test_thoughts_are_counted_by_their_share(said):
+    """Whole or streamed, also where a call is all that was said; without thoughts nothing is said
+    of them."""
+    flow = [ReasoningDelta("abc"), said, Finish("stop", 5, 8)]
     *_, streamed, _done = stream(flow, include_usage=True)
     answer = whole(flow)
     details = {"reasoning_tokens": 6}
