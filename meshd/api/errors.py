@@ -42,6 +42,10 @@ _ANSWERS: dict[str, tuple[int, str, str]] = {
     "insufficient_memory": (507, "insufficient_memory_error", "insufficient_memory"),
 }
 
+TOO_LONG = "This model's maximum context length is"
+"""How OpenAI's servers begin to say so. LiteLLM, and with it DSPy and aider, look for these words
+and not for the code: by them they shorten the conversation, where any other 400 ends it."""
+
 _RETRIED = frozenset({"rate_limited", "overloaded", "draining", "unreachable"})
 _NEVER_RETRIED = frozenset({"insufficient_memory", "unauthorized"})
 
@@ -76,8 +80,11 @@ class ApiError(Exception):
 
     def object(self) -> dict[str, Any]:
         """OpenAI's error object, all four keys."""
+        message = self.message
+        if self.code == "context_length_exceeded" and TOO_LONG.lower() not in message.lower():
+            message = f"{TOO_LONG} exceeded: {message}"
         error = {
-            "message": self.message,
+            "message": message,
             "type": self.kind,
             "param": self.param,
             "code": self.code,

@@ -34,7 +34,20 @@ def test_an_error_has_all_four_keys(code):
     """Clients index message, type, param and code without asking."""
     error = json.loads(from_failure(Failure(code, "why", elsewhere=False)).body())["error"]
     assert set(error) == {"message", "type", "param", "code"}
-    assert error["message"] == "why"
+    assert error["message"].endswith("why")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("it has 9 tokens", "This model's maximum context length is exceeded: it has 9 tokens"),
+        ("this model's maximum context length is 8.", "this model's maximum context length is 8."),
+    ],
+)
+def test_a_prompt_that_does_not_fit_is_told_in_openais_words(words, said):
+    """LiteLLM knows it by them alone, and programs above it shorten the conversation and go on."""
+    error = from_failure(Failure("context_length_exceeded", words, elsewhere=False))
+    assert error.object()["error"]["message"] == said
 
 
 @pytest.mark.parametrize("code", ["overloaded", "draining", "unreachable", "rate_limited"])
