@@ -13,8 +13,11 @@ goes into the next: messages, calls and their outputs, and thoughts. What each b
                                   has encrypted cannot be read and are passed over
     additional_tools              tools, offered like the others (`meshd.api.responses_tools`)
     web_search_call and the like  ran on OpenAI's servers and left no output: named in a header
-    item_reference, compaction    hold what another service keeps or has encrypted, for what came
-                                  before; without it the question is another one: refused
+    item_reference                points into storage. Vercel's AI SDK sends it unless told not to
+                                  (`store`): to a thought it is passed over, like one that cannot
+                                  be read; without what was said the question is another: refused
+    compaction                    holds what another service has encrypted, for what came before:
+                                  refused, too
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ from protocol import limits
 CARRIER = "meshd1."
 """Begins our `encrypted_content`: the thought in base64, for clients that send back nothing else.
 It hides nothing, and need not: the same client was given the thought itself."""
+
+THOUGHT_ID = "rs_"
+"""Begins the id of a reasoning item, here and at OpenAI."""
 
 ROLES = ("user", "assistant", "system", "developer")
 
@@ -157,6 +163,18 @@ class InputReader:
         if item.get("encrypted_content") is not None:
             self._elsewhere(item, where)
 
+    def _reference(self, item: Mapping[str, Any], where: str) -> None:
+        item_id = item.get("id")
+        if type(item_id) is str and item_id.startswith(THOUGHT_ID):
+            self.left_out.append("reference to a thought")
+            return
+        raise unsupported(
+            where,
+            f"'{where}' only names an item, and nothing is stored here. Have the client send the "
+            'items themselves: with "store": false (providerOptions.openai.store in Vercel\'s AI '
+            "SDK), or by /v1/chat/completions.",
+        )
+
     def _elsewhere(self, item: Mapping[str, Any], where: str) -> None:
         raise unsupported(
             where,
@@ -241,7 +259,7 @@ _ITEMS: dict[str, Callable[[InputReader, Mapping[str, Any], str], None]] = {
     "function_call": InputReader._function_call,
     "custom_tool_call": InputReader._custom_call,
     "additional_tools": InputReader._additional_tools,
-    "item_reference": InputReader._elsewhere,
+    "item_reference": InputReader._reference,
     "compaction": InputReader._elsewhere,
     "compaction_summary": InputReader._elsewhere,
     "compaction_trigger": InputReader._elsewhere,

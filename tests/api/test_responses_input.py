@@ -142,6 +142,14 @@ def test_calls_that_ran_elsewhere_are_named():
     assert reader.left_out == ["item web_search_call"]
 
 
+def test_a_reference_to_a_thought_is_passed_over():
+    """Vercel's AI SDK sends one before each call that was thought about: an agent goes on."""
+    reader = InputReader("")
+    reader.read([{"type": "item_reference", "id": "rs_req-1_0"}, CALL])
+    assert reader.turns.messages("input") == turns(CALL)
+    assert reader.left_out == ["reference to a thought"]
+
+
 def test_a_mark_of_compaction_without_a_summary_says_nothing():
     """Codex's own summary stands in a message."""
     user = {"role": "user", "content": "a"}
@@ -153,7 +161,7 @@ def test_a_mark_of_compaction_without_a_summary_says_nothing():
     [
         (3, "input[0]", "must be an object"),
         ({}, "input[0].type", "must say what the item is"),
-        ({"type": "item_reference", "id": "x"}, "input[0]", "Nothing is stored here"),
+        ({"type": "item_reference", "id": "msg_1"}, "input[0]", 'with "store": false'),
         ({"type": "compaction"}, "input[0]", "send the items themselves"),
         ({"type": "compaction_summary"}, "input[0]", "send the items themselves"),
         ({"type": "compaction_trigger"}, "input[0]", "only the service that made it"),

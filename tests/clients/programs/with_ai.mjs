@@ -27,7 +27,7 @@ async function allOf(model) {
   const parts = [];
   const stream = streamText({ model, prompt: "Hi\n<<say one two three>>", maxRetries: 0 });
   for await (const part of stream.textStream) parts.push(part);
-  const loop = await ask('Weather?\n<<call weather {"city": "Rome"}>>', {
+  const loop = await ask('Weather?\n<<think Hm.>>\n<<call weather {"city": "Rome"}>>', {
     tools: { weather }, stopWhen: stepCountIs(2),
   });
   const schema = z.object({ name: z.string(), height_m: z.number().int() });
