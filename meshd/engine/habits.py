@@ -69,6 +69,8 @@ class Shown:
     running_context: int = 0
     """That it will be loaded with, where the model says so."""
     capabilities: tuple[str, ...] = ("chat", "completion")
+    is_remote: bool = False
+    """It runs on somebody else's machines."""
 
 
 # Ollama
@@ -106,7 +108,7 @@ def ollama_show(decoded: Any) -> Shown:
     own = next((_count(v) for k, v in details.items() if str(k).endswith(".context_length")), 0)
     told = _capabilities(body.get("capabilities"))
     asked = NUM_CTX.search(str(body.get("parameters", "")))
-    return Shown(own, int(asked[1]) if asked else 0, told)
+    return Shown(own, int(asked[1]) if asked else 0, told, bool(body.get("remote_host")))
 
 
 def ollama_running(decoded: Any) -> dict[str, int]:
@@ -130,7 +132,7 @@ def ollama_listed(
         known = shown.get(digest, Shown())
         usual = min(known.context_length or OLLAMA_CONTEXT_TOKENS, OLLAMA_CONTEXT_TOKENS)
         context = running.get(name) or known.running_context or usual
-        if known.capabilities:
+        if "chat" in known.capabilities:
             full = replace(record, context_length=context, capabilities=known.capabilities)
             found.append(Listed(full, name in running, name))
     return found[: limits.MODELS_MAX]
@@ -240,12 +242,14 @@ def _publisher(entry: Mapping[str, Any], model_id: str) -> tuple[str, ...]:
 
 
 def _capabilities(told: Any) -> tuple[str, ...]:
-    """In our words, chat first; empty for a model that writes nothing. Older servers say nothing,
-    and have text models mostly."""
+    """In our words, chat first; without chat for a model that writes nothing. Older servers say
+    nothing, and have text models mostly."""
     if not isinstance(told, list):
         return ("chat", "completion")
     words = [CAPABILITY_WORDS[word] for word in _words(told) if word in CAPABILITY_WORDS]
-    return tuple(dict.fromkeys(("chat", *words))) if "completion" in words else ()
+    if "completion" in words:
+        return tuple(dict.fromkeys(("chat", *words)))
+    return ("embedding",) if "embedding" in told else ()
 
 
 def _owner(decoded: Any) -> str:

@@ -2,7 +2,10 @@
 OpenAI's format.
 
 Its OpenAI list tells names only. But a model is asked to think in Ollama's own words, and one that
-cannot refuses them; so each is looked up once, as that of a server which was found (`adoption`).
+cannot refuses them; some make vectors and nothing else; and some run on the internet, on their
+owner's account. So each is looked up once, as that of a server which was found (`adoption`), and
+gets the same name: without the tag that Ollama adds. One that runs on the internet is left out,
+unless its owner named it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 
 from meshd.engine import habits
 from meshd.engine.listing import Listed
+from protocol import limits
 
 LOOKED_UP_MAX = 16
 """Models in one listing, which has its time; those that are left are looked up in the next one."""
@@ -21,13 +25,15 @@ LOOKED_UP_MAX = 16
 class Details:
     """Of one server's models."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: str = "") -> None:
+        """`only` is the model that the owner named; empty where he named none."""
+        self._only = only
         self._known: dict[str, habits.Shown] = {}
 
     async def added(
         self, listed: Sequence[Listed], get: Callable[[str, Any], Awaitable[Any]]
     ) -> list[Listed]:
-        """The same models, with what they can do. Raises ConnectionFailed."""
+        """The models that have been looked up, with what they can do. Raises ConnectionFailed."""
         names = [each.record.model_id for each in listed]
         for name in [name for name in names if name not in self._known][:LOOKED_UP_MAX]:
             try:
@@ -35,9 +41,29 @@ class Details:
             except ValueError:
                 self._known[name] = habits.Shown()  # a proxy before it may let nothing else pass
         self._known = {name: self._known[name] for name in names if name in self._known}
-        return [self._with(each) for each in listed]
+        found = [_with(each, self._known.get(each.record.model_id)) for each in listed]
+        return [each for each in found if each is not None and self._may_serve(each)]
 
-    def _with(self, each: Listed) -> Listed:
-        can = self._known.get(each.record.model_id, habits.Shown()).capabilities
-        words = dict.fromkeys((*each.record.capabilities, *can))
-        return replace(each, record=replace(each.record, capabilities=tuple(words)))
+    def _may_serve(self, each: Listed) -> bool:
+        return not self._known[each.served_name].is_remote or is_called(each, self._only)
+
+
+def is_called(each: Listed, name: str) -> bool:
+    """Whether this is one of the model's names."""
+    return name in (each.record.model_id, *each.record.aliases)
+
+
+def _with(each: Listed, shown: habits.Shown | None) -> Listed | None:
+    """None for a model of which nothing is known yet, and for one that can do nothing."""
+    if shown is None or not shown.capabilities:
+        return None
+    name = each.record.model_id
+    short = name.removesuffix(":latest")
+    names = dict.fromkeys((name, *each.record.aliases))
+    record = replace(
+        each.record,
+        model_id=short,
+        aliases=tuple(other for other in names if other != short)[: limits.ALIASES_MAX],
+        capabilities=shown.capabilities,
+    )
+    return replace(each, record=record, served_name=name)

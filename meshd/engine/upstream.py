@@ -39,7 +39,7 @@ from meshd.engine.habits import OLLAMA, is_of_ollama, is_ollama, ollama_job
 from meshd.engine.http1 import HttpError
 from meshd.engine.http_client import ConnectionFailed, Exchange, HttpClient
 from meshd.engine.listing import UPSTREAM, Listed, read_listing, unlisted
-from meshd.engine.ollama_details import Details
+from meshd.engine.ollama_details import Details, is_called
 from meshd.engine.openai_vectors import vectors_body
 from meshd.engine.openai_wire import request_body, request_path
 from meshd.engine.orderly import in_either_order, is_orderly
@@ -119,7 +119,7 @@ class UpstreamEngine:
         self._can = tuple(can)
         self._slots = slots
         self._owner: asyncio.Task[None] | None = None
-        self._details = Details()
+        self._details = Details(model)
         self._listed: dict[str, Listed] = {}
         self._aliases: dict[str, str] = {}
         self._in_flight: Counter[str] = Counter()
@@ -357,7 +357,7 @@ class UpstreamEngine:
 
     def _keep(self, listed: list[Listed], trouble: str) -> None:
         if self._only and not trouble:
-            named = [each for each in listed if each.record.model_id == self._only]
+            named = [each for each in listed if is_called(each, self._only)]
             listed = named or [unlisted(self._only, self.name)]
         if self._can:
             listed = [

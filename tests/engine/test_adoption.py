@@ -43,6 +43,8 @@ class Recorded:
         self.answers = answers
         self.asked: list[str] = []
         self.body: dict[str, Any] = {}
+        self.shown: dict[str, Any] = {}
+        """What `/api/show` says of each model, where not the same of all."""
         self.port = 0
 
     @asynccontextmanager
@@ -66,6 +68,8 @@ class Recorded:
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
         answer = self.answers.get(request.path)
+        if request.path == "/api/show" and self.shown:
+            answer = self.shown[(await request.json())["model"]]
         if request.path == "/v1/chat/completions":
             self.body = await request.json()
             return web.json_response(
@@ -165,6 +169,36 @@ async def test_an_ollama_that_was_named_is_told_to_think_in_its_words_too(
     assert server.asked.count("/api/show") == 2
     async with server.adopted("", slots=1) as engine:
         assert engine.models()[0].capabilities == ("chat", "completion", "tools", *can)
+
+
+NAMED = {
+    "q:latest": {"capabilities": ["completion", "tools"]},
+    "e:latest": {"capabilities": ["embedding"]},
+    "c:120b-cloud": {"capabilities": ["completion"], "remote_host": "https://ollama.com:443"},
+}
+
+
+@pytest.mark.parametrize(
+    ("named", "offered"),
+    [
+        ("", {"q": ("chat", "completion", "tools"), "e": ("embedding",)}),
+        ("q", {"q": ("chat", "completion", "tools")}),
+        ("q:latest", {"q": ("chat", "completion", "tools")}),
+        ("c:120b-cloud", {"c:120b-cloud": ("chat", "completion")}),
+    ],
+)
+async def test_an_ollama_that_was_named_offers_what_it_runs_as_one_that_was_found(
+    answer, named, offered
+) -> None:
+    """Under the same names, what makes vectors for nothing else, and what runs on the internet
+    only where its owner named it."""
+    listing = {"data": [{"id": name, "owned_by": "library"} for name in NAMED]}
+    server = Recorded(**{"/v1/models": listing})
+    server.shown = NAMED
+    async with server.adopted("", model=named) as engine:
+        assert {each.model_id: each.capabilities for each in engine.models()} == offered
+        await answer(engine, Job("r", "chat", next(iter(offered)), messages=()))
+    assert server.body["model"] in NAMED
 
 
 async def test_an_ollama_that_says_nothing_more_is_one_all_the_same(answer) -> None:
