@@ -16,10 +16,11 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from base64 import b64encode
 from collections import deque
 from time import monotonic
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from meshd.engine.http1 import HttpError, ResponseReader
 
@@ -54,8 +55,9 @@ class HttpClient:
 
     def __init__(self, url: str, key: str = "") -> None:
         """`url` is http or https with a host; its path is not used. `key` is sent as a bearer
-        token with every request."""
+        token with every request; without one, a name and password in the address are sent."""
         parts = urlsplit(url)
+        trusted = f"Bearer {key}" if key else _basic(parts.username, parts.password)
         self._host = parts.hostname or "127.0.0.1"
         self._is_tls = parts.scheme == "https"
         self._port = parts.port or (443 if self._is_tls else 80)
@@ -64,7 +66,7 @@ class HttpClient:
         self._busy: set[Connection] = set()
         self._headers = (
             f" HTTP/1.1\r\nhost: {parts.netloc.rpartition('@')[2]}\r\n"
-            f"{f'authorization: Bearer {key}{CRLF}' if key else ''}"
+            f"{f'authorization: {trusted}{CRLF}' if trusted else ''}"
             "user-agent: meshd\r\naccept-encoding: identity\r\n"
         ).encode()
 
@@ -145,6 +147,15 @@ class HttpClient:
         except OSError as error:
             raise ConnectionFailed(_words(error)) from None
         return connection
+
+
+def _basic(name: str | None, password: str | None) -> str:
+    """What a reverse proxy with a password wants, as every other client sends it from an address;
+    empty where it holds no name."""
+    if name is None:
+        return ""
+    pair = f"{unquote(name)}:{unquote(password or '')}"
+    return f"Basic {b64encode(pair.encode()).decode()}"
 
 
 def _words(error: OSError) -> str:

@@ -109,6 +109,17 @@ async def test_a_password_in_an_address_is_told_to_nobody(script, answer):
     assert all(engine.name in each for each in told)
 
 
+async def test_a_password_in_an_address_is_sent_to_its_server(script):
+    """A reverse proxy with a password would answer 401 to every question; a key goes before it."""
+    async with adopted(script):
+        address = script.url.replace("//", "//me:s3%40t@")
+        for key, sent in (("", b"Basic bWU6czNAdA=="), ("sk-1", b"Bearer sk-1")):
+            named = UpstreamEngine(address, key=key)
+            await named.start()
+            await named.close()
+            assert b"\r\nauthorization: %b\r\n" % sent in script.heads[-1]
+
+
 async def test_an_alias_is_asked_for_by_its_real_name(script, answer):
     """The server need not know its own aliases in requests."""
     script.replies = [STREAMED]
