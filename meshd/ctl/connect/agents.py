@@ -25,6 +25,7 @@ from meshd.ctl.connect.recipe import (
     KEY_VARIABLE,
     OUTPUT_SHARE,
     PROVIDER,
+    Model,
     Recipe,
     Target,
     below,
@@ -110,17 +111,16 @@ def _opencode_provider(target: Target) -> dict[str, Any]:
         "npm": "@ai-sdk/openai-compatible",
         "name": "meshd",
         "options": options,
-        "models": {
-            model.model_id: {
-                "name": model.model_id,
-                "limit": {
-                    "context": model.told_context,
-                    "output": model.told_context // OUTPUT_SHARE,
-                },
-            }
-            for model in target.models
-        },
+        "models": {model.model_id: _opencode_model(model) for model in target.models},
     }
+
+
+def _opencode_model(model: Model) -> dict[str, Any]:
+    """Unless its modalities say so, opencode takes a model's pictures away."""
+    limit = {"context": model.told_context, "output": model.told_context // OUTPUT_SHARE}
+    sees = {"modalities": {"input": ["text", "image"], "output": ["text"]}}
+    seen = sees if "vision" in model.capabilities else {}
+    return {"name": model.model_id, "limit": limit, **seen}
 
 
 def _opencode_entries(target: Target) -> list[Entry]:
@@ -178,6 +178,7 @@ def _llm_items(target: Target) -> list[dict[str, Any]]:
             "model_name": model.model_id,
             "api_base": target.base_url,
             **key,
+            "supports_schema": True,
             **{flag: True for word, flag in flags.items() if word in model.capabilities},
         }
         for model in target.models

@@ -9,6 +9,7 @@ from meshd.ctl.connect.merge import Entry, Hold, merged_json, own_file, yaml_ite
 from meshd.ctl.connect.recipe import (
     KEY_VARIABLE,
     PROVIDER,
+    Model,
     Recipe,
     Target,
     below,
@@ -42,12 +43,20 @@ def _continue(target: Target) -> str:
                 "apiBase": target.base_url,
                 "apiKey": target.key_or_dummy,
                 "roles": ["chat", "edit", "apply"],
+                **_continue_capabilities(model),
             }
             for model in target.models
         ]
     )
     head = {"name": "mesh", "version": "1.0.0", "schema": "v1"}
     return lines(*yaml_lines(head), "models:", *[f"  {line}" for line in models])
+
+
+def _continue_capabilities(model: Model) -> dict[str, list[str]]:
+    """It guesses them from names it knows: any other model has no agent mode and sees nothing."""
+    words = {"tools": "tool_use", "vision": "image_input"}
+    told = [word for own, word in words.items() if own in model.capabilities]
+    return {"capabilities": told} if told else {}
 
 
 def _merge_continue(text: str, target: Target, force: bool) -> str:
