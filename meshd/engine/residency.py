@@ -271,6 +271,7 @@ class ResidentEngine:
             if all(each.resident().may_go for each in going):
                 for each in going:
                     await self._evict(each, f"makes room for {place.model_id}", coming)
+            if not any(each.engine for each in going):
                 return outcome.split
             fought_for = outcome.evict
         busy = f"{place.model_id} needs the memory of models that are asked for again and again"

@@ -215,3 +215,19 @@ async def test_the_owners_force_is_no_waiting_requests_load(pair) -> None:
         assert warm(engine) == {"a", "b"}
         assert isinstance(await waiting, Finish)
         assert isinstance(await running, Finish)
+
+
+async def test_who_became_busy_while_another_made_room_is_waited_for(desk: Desk, housed) -> None:
+    """Two are to go for a third: one that is asked something while the other goes stays, and the
+    third is not loaded beside it."""
+    desk.close_s = 0.02
+    a, b, c = desk.lodger("a", 4), desk.lodger("b", 4, tps=TPS), desk.lodger("c", 8)
+    async with housed(a, b, c) as engine:
+        await engine.load("a")
+        await engine.load("b")
+        coming = asyncio.create_task(ending(engine, ask("c")))
+        await until(lambda: engine._places["a"].is_leaving)
+        running = asyncio.create_task(ending(engine, long("b", 100)))
+        assert isinstance(await running, Finish)
+        assert isinstance(await coming, Finish)
+    assert desk.most_taken <= 9e9

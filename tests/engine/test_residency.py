@@ -39,7 +39,7 @@ class Desk:
         self.broken: set[str] = set()
         self.pid_bytes: int | None = None
         self.card_bytes = 0
-        self.load_s = 0.0
+        self.load_s = self.close_s = 0.0
         self.on_card: dict[str, int] = {}
         self.prints: dict[str, str] = {}
 
@@ -91,6 +91,7 @@ class Model(EmulatedEngine):
         await super().start()
 
     async def close(self) -> None:
+        await asyncio.sleep(self.desk.close_s)
         await super().close()
         self.desk.taken.pop(self.model, None)
         self.desk.on_card.pop(self.model, None)
