@@ -86,6 +86,7 @@ class Place:
     lodger: Lodger
     engine: ModelEngine | None = None
     loading: asyncio.Task[None] | None = None
+    loading_since: float = 0.0
     is_leaving: bool = False
     is_pinned: bool = False
     jobs: int = 0
@@ -119,6 +120,16 @@ class Place:
     def is_broken(self) -> bool:
         """Its worker ended again and again: nothing of it is in memory."""
         return self.engine is not None and not self.engine.models()
+
+    def begin_loading(self, task: asyncio.Task[None], now: float) -> None:
+        """This task loads it from now on. Who waits for it sees how it ends."""
+        self.loading, self.loading_since = task, now
+        task.add_done_callback(self._loaded)
+
+    def _loaded(self, task: asyncio.Task[None]) -> None:
+        self.loading = None
+        if not task.cancelled():
+            task.exception()
 
     def hold(self, engine: ModelEngine) -> None:
         """Its engine is warm. Where its file was replaced since it was looked at, it is announced

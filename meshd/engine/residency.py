@@ -81,7 +81,7 @@ class ResidentEngine:
         self._clock = clock
         self._places: dict[str, Place] = {}
         self._names: dict[str, str] = {}
-        self._foyer = Foyer(self._places, self._warm, clock)
+        self._foyer = Foyer(self._places, self._loading, clock)
         self._turn = asyncio.Lock()
         self._owners: list[asyncio.Task[None]] = []
         self._closing = False
@@ -220,11 +220,7 @@ class ResidentEngine:
         """Load, or wait for who loads it; `force` insists. One who leaves does not stop a load."""
         while not place.is_warm:
             is_own = place.loading is None
-            if place.loading is None:
-                name = f"engine: load {place.model_id}"
-                place.loading = asyncio.create_task(self._load(place, force=force), name=name)
-                place.loading.add_done_callback(partial(_loaded, place))
-            task = place.loading
+            task = self._loading(place, force=force)
             await asyncio.wait([task])
             if task.cancelled():
                 raise EngineError(f"{place.model_id} was not loaded: this engine was closed")
@@ -233,6 +229,15 @@ class ResidentEngine:
             except LoadRefused:
                 if is_own or not force:
                     raise
+
+    def _loading(self, place: Place, *, force: bool = False) -> asyncio.Task[None]:
+        """The load at hand, or one that begins now."""
+        if place.loading is None:
+            work = self._load(place, force=force)
+            task = asyncio.create_task(work, name=f"engine: load {place.model_id}")
+            place.begin_loading(task, self._clock())
+            return task
+        return place.loading
 
     async def _load(self, place: Place, *, force: bool) -> None:
         async with self._turn:
@@ -393,9 +398,3 @@ class ResidentEngine:
         if place is None:
             raise EngineError(f"this machine has no model {model_id!r}; `meshctl models` lists all")
         return place
-
-
-def _loaded(place: Place, task: asyncio.Task[None]) -> None:
-    place.loading = None
-    if not task.cancelled():
-        task.exception()

@@ -231,3 +231,22 @@ async def test_who_became_busy_while_another_made_room_is_waited_for(desk: Desk,
         assert isinstance(await running, Finish)
         assert isinstance(await coming, Finish)
     assert desk.most_taken <= 9e9
+
+
+async def test_a_load_is_not_silent(desk: Desk, housed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for one, or behind that of another model, is told so again and again, and about
+    how long: the loads of both."""
+    monkeypatch.setattr(foyer, "REASSURE_S", 0.01)
+    desk.load_s = 0.1
+    async with housed(desk.lodger("a", 4), desk.lodger("b", 4)) as engine:
+        for model in "ab":
+            engine._places[model].load_s = 10.0
+        first = asyncio.create_task(ending(engine, ask("a")))
+        await until(lambda: engine._places["a"].loading is not None)
+        heard = []
+        async with aclosing(engine.generate(ask("b"))) as stream:
+            async for batch in stream:
+                heard += [event for event in batch if isinstance(event, Queued)]
+        assert isinstance(await first, Finish)
+    assert len(heard) >= 4
+    assert 19.0 < heard[0].wait_s < 20.0

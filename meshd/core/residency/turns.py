@@ -53,6 +53,8 @@ class Waiting:
     behind: tuple[str, ...] = ()
     """The busy models whose place its model needs; empty while that has not been asked, and where
     its model is in memory."""
+    why: str = ""
+    """The sum, for people."""
 
 
 class Turns:
