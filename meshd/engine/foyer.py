@@ -197,7 +197,7 @@ class Foyer:
         if not place.behind:
             LOG.info("requests wait for memory: %s", refused)
         waiting.behind = place.behind = refused.behind
-        waiting.why = str(refused)
+        waiting.busy, waiting.why = refused.busy, str(refused)
 
     def _held(self) -> list[Place]:
         return [place for place in self._places.values() if place.engine is not None]

@@ -77,6 +77,8 @@ class LoadRefused(EngineError):
         self.code = refused.code
         self.behind = refused.behind
         """The busy models whose place it needs."""
+        self.busy = refused.busy
+        """All the busy ones whose place might be had."""
 
 
 @dataclass(slots=True)

@@ -233,6 +233,19 @@ async def test_who_became_busy_while_another_made_room_is_waited_for(desk: Desk,
     assert desk.most_taken <= 9e9
 
 
+async def test_any_place_that_is_enough_is_taken(desk: Desk, housed) -> None:
+    """Two busy models are in the way and one place is enough: of that which is done first."""
+    a, b, c = (desk.lodger(name, 4.5, tps=TPS) for name in "abc")
+    async with housed(a, b, c) as engine:
+        slow, quick = [asyncio.create_task(ending(engine, long(*each)))
+                       for each in (("a", 10_000), ("b", 100))]  # fmt: skip
+        await until(lambda: warm(engine) == {"a", "b"})
+        assert isinstance(await ending(engine, ask("c")), Finish)
+        assert quick.done()
+        assert not slow.done()
+        await dismissed([slow])
+
+
 async def test_a_load_is_not_silent(desk: Desk, housed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for one, or behind that of another model, is told so again and again, and about
     how long: the loads of both."""

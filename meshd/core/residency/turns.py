@@ -10,8 +10,9 @@ would never come in. Here they take turns:
   wait, and a lull of less than LULL_S between two of them does not put it out. Then it gives way as
   the others did before. Two models that are busy all day alternate, and spend their time on answers
   and not on loading;
-- who waits tries again when one of the models in its way has become idle, and after those who came
-  earlier and wait for the same place.
+- who waits tries again when one of the models that were busy then has become idle: those whose
+  place it asked for, or another whose place may be enough; and after those who came earlier and
+  wait for the same place.
 
 How long it will take is an estimate, for routing and for whoever waits: what is left of a stretch,
 one answer's time for what runs to end, and the loads.
@@ -53,6 +54,8 @@ class Waiting:
     behind: tuple[str, ...] = ()
     """The busy models whose place its model needs; empty while that has not been asked, and where
     its model is in memory."""
+    busy: tuple[str, ...] = ()
+    """All that were busy when that was asked: the place of another one may be enough as well."""
     why: str = ""
     """The sum, for people."""
 
@@ -123,7 +126,7 @@ class Turns:
         if any(mine.intersection(each.behind) for each in earlier):
             return False
         busy = {each.model_id for each in residents if each.busy}
-        return not mine <= busy
+        return not mine.union(waiting.busy) <= busy
 
     def wait_s(
         self, model_id: str, behind: Sequence[str], now: float, load_s: Callable[[str], float]

@@ -98,6 +98,14 @@ def test_who_waits_tries_again_when_something_changed(turns: Turns) -> None:
     assert turns.may_try(first, [], 1.0)
 
 
+def test_another_place_may_be_enough(turns: Turns) -> None:
+    """Of a model that was busy when the load was refused, and is not any more."""
+    waiting = waits(turns, "b", "a")
+    waiting.busy = ("a", "c")
+    assert not turns.may_try(waiting, [A_BUSY, Resident("c", GB, 0.0, busy=True)], 1.0)
+    assert turns.may_try(waiting, [A_BUSY, Resident("c", GB, 0.0)], 1.0)
+
+
 def test_who_gives_way_does_not_try(turns: Turns) -> None:
     """Though its model may be in memory."""
     waits(turns, "b", "a")
