@@ -35,7 +35,7 @@ from meshd.engine.failures import failure_of
 from meshd.engine.foyer import Foyer
 from meshd.engine.housing import Housing, Pins
 from meshd.engine.ledger import Ledger
-from meshd.engine.places import BROKEN, LoadRefused, Lodger, Machine, Place, accounted
+from meshd.engine.places import LoadRefused, Lodger, Machine, Place, accounted
 from meshd.engine.room import look_around
 from meshd.rhythm import Steady
 from protocol.jobs import Failure, Job
@@ -373,7 +373,7 @@ class ResidentEngine:
     async def _look(self) -> None:
         for place in self._held():
             if place.is_set_aside(0.0):
-                place.trouble, place.tried_at_s = BROKEN, self._clock()
+                place.trouble, place.tried_at_s = place.why_aside(0.0), self._clock()
                 await self._evict(place, place.trouble)
         reading = await asyncio.to_thread(self._machine.read)
         await self._promise({})
