@@ -104,7 +104,7 @@ class Place:
     last_used_s: float = 0.0
     trouble: str = ""
     """Why the last load failed; empty after one that did not."""
-    tried_at_s: float = 0.0
+    failed_at_s: float = 0.0
     load_s: float = 0.0
     """What the last load took; 0 before the first."""
     last: ModelLoad | None = None
@@ -182,7 +182,7 @@ class Place:
         """It could not be loaded just now, or its worker ended again and again."""
         if self.engine is not None:
             return self.is_broken
-        return bool(self.trouble) and now - self.tried_at_s < SET_ASIDE_S
+        return bool(self.trouble) and now - self.failed_at_s < SET_ASIDE_S
 
     def why_aside(self, now: float) -> str:
         """Why it is set aside; empty where it is not."""

@@ -243,13 +243,13 @@ class ResidentEngine:
         async with self._turn:
             if place.engine is not None and not place.is_leaving:
                 return
-            began = place.tried_at_s = self._clock()
+            began = self._clock()
             place.split = await self._make_room(place, force=force)
             engine = place.lodger.make(place.split.layers)
             try:
                 await engine.start()
             except BaseException as error:
-                place.trouble = str(error)
+                place.trouble, place.failed_at_s = str(error), self._clock()
                 await engine.close()
                 await self._promise({})
                 raise
@@ -373,7 +373,7 @@ class ResidentEngine:
     async def _look(self) -> None:
         for place in self._held():
             if place.is_set_aside(0.0):
-                place.trouble, place.tried_at_s = place.why_aside(0.0), self._clock()
+                place.trouble, place.failed_at_s = place.why_aside(0.0), self._clock()
                 await self._evict(place, place.trouble)
         reading = await asyncio.to_thread(self._machine.read)
         await self._promise({})

@@ -82,9 +82,9 @@ class Model(EmulatedEngine):
         self.size = size - self.on_card
 
     async def start(self) -> None:
+        await asyncio.sleep(self.desk.load_s)
         if self.model in self.desk.broken:
             raise EngineError(f"{self.model} is corrupt")
-        await asyncio.sleep(self.desk.load_s)
         self.desk.taken[self.model] = self.size
         self.desk.on_card[self.model] = self.on_card
         self.desk.most_taken = max(self.desk.most_taken, sum(self.desk.taken.values()))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.engine import residency
+from meshd.engine import places, residency
 from meshd.engine.ledger import Ledger
 from meshd.engine.places import Lodger, Machine
 from meshd.engine.residency import ResidentEngine
@@ -143,3 +143,16 @@ async def test_a_worker_that_came_back_with_other_weights_is_announced_as_them(
         await engine.load("a")
         desk.prints["a"] = "other"
         assert [record.fingerprint for record in engine.models()] == ["other"]
+
+
+async def test_a_load_that_failed_late_is_set_aside_as_long(
+    desk: Desk, housed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from when it failed: a large model takes longer to fail than it is set aside."""
+    monkeypatch.setattr(places, "SET_ASIDE_S", 0.1)
+    desk.load_s = 0.15
+    desk.broken.add("a")
+    async with housed(desk.lodger("a", 1)) as engine:
+        await ending(engine, ask("a"))
+        assert engine.why_aside("a") == "a is corrupt"
+        assert engine.models() == ()
