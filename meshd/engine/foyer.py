@@ -115,22 +115,23 @@ class Foyer:
         self, place: Place, job: Job, wait_max_s: float
     ) -> AsyncGenerator[Queued | Failure, None]:
         """Where the job stands, now and then, until it may start; or why it never will."""
-        factor = BATCH_WAIT_FACTOR if job.priority == "batch" else 1.0
-        told_at = self._clock()
-        waiting, position = self._turns.enter(place.model_id, told_at), 0
+        batch = job.priority == "batch"
+        factor = BATCH_WAIT_FACTOR if batch else 1.0
+        told_at, position = self._clock(), 0
+        waiting = self._turns.enter(place.model_id, told_at, batch=batch)
         try:
-            while not self.is_open(place):
+            while not self._may_start(place, waiting):
                 failure = await self._try(place, waiting, told_at + REASSURE_S)
                 failure = failure or self._too_long(place, waiting, wait_max_s * factor)
                 if failure is not None:
                     yield failure
                     return
-                if self.is_open(place):
+                if self._may_start(place, waiting):
                     return
                 place.held += 1
                 try:
                     now, before = self._clock(), position
-                    position = before if place.loading else self._turns.position(waiting)
+                    position = before if place.loading else self._turns.position(waiting, now)
                     if position != before or now - told_at >= REASSURE_S:
                         told_at = now
                         yield self._word(place, waiting)
@@ -142,6 +143,14 @@ class Foyer:
             self._turns.leave(waiting)
             self.tell()
 
+    def _may_start(self, place: Place, waiting: Waiting) -> bool:
+        """The model is open to it. Batch jobs leave room for the interactive ones that wait."""
+        if not self.is_open(place):
+            return False
+        others = place.jobs - place.held - 1
+        first = self._turns.interactive(place.model_id)
+        return not waiting.batch or others + first < place.lodger.slots
+
     async def _something_new(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
@@ -150,7 +159,7 @@ class Foyer:
     def _word(self, place: Place, waiting: Waiting) -> Queued:
         """Where it stands, and for about how long."""
         wait_s = self._load_left_s(place) + self._wait_s(place)
-        return Queued(self._turns.position(waiting), round(wait_s, 2))
+        return Queued(self._turns.position(waiting, self._clock()), round(wait_s, 2))
 
     async def _try(self, place: Place, waiting: Waiting, until: float) -> Failure | None:
         """Load its model where that may succeed now, and look on while it is loaded, until then;
@@ -161,7 +170,10 @@ class Foyer:
         if place.engine is None and (aside := place.why_aside(now)):
             return _broken(f"{place.model_id} is set aside: {aside}")
         task = place.loading
-        if task is None and self._turns.may_try(waiting, self.residents(self._held()), now):
+        may_try = not self.is_open(place) and self._turns.may_try(
+            waiting, self.residents(self._held()), now
+        )
+        if task is None and may_try:
             task = self._load(place)
         if task is not None:
             await asyncio.wait([task], timeout=max(0.0, until - now))

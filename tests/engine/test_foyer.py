@@ -166,8 +166,10 @@ async def test_what_is_waited_for_is_said(pair, monkeypatch: pytest.MonkeyPatch)
         assert told(engine, "a").load_s < 30.0 + 2 * turns.DRAIN_GUESS_S
 
 
-async def test_nobody_waits_longer_than_is_allowed(pair) -> None:
-    """Then it is 503, with a word about what was waited for; a batch job has more time."""
+async def test_nobody_waits_longer_than_is_allowed(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is 503, with a word about what was waited for; a batch job has more time, and stops
+    others when it has given way for long."""
+    monkeypatch.setattr(turns, "BATCH_PATIENCE_S", turns.GRACE_S)
     async with pair(wait_max_s=0.05) as engine:
         running, patient = await waits(engine, replace(ask("b"), priority="batch"))
         await asyncio.sleep(turns.GRACE_S)
@@ -263,3 +265,38 @@ async def test_a_load_is_not_silent(desk: Desk, housed, monkeypatch: pytest.Monk
         assert isinstance(await first, Finish)
     assert len(heard) >= 4
     assert 19.0 < heard[0].wait_s < 20.0
+
+
+def batch(job: Job) -> Job:
+    """It has time."""
+    return replace(job, priority="batch")
+
+
+async def test_a_batch_job_stops_nobody(pair) -> None:
+    """It comes in when nobody asks any more."""
+    served: list[str] = []
+    async with pair() as engine:
+        agents = await asking(engine, served, "a", "a")
+        await until(lambda: len(served) > 0)
+        waiting = asyncio.create_task(ending(engine, batch(ask("b"))))
+        await until(lambda: bool(engine.waits()))
+        count = len(served)
+        await until(lambda: len(served) > count + 10)
+        assert warm(engine) == {"a"}
+        await dismissed(agents)
+        assert isinstance(await waiting, Finish)
+
+
+async def test_batch_jobs_leave_room_for_who_waits_beside_them(pair, desk: Desk) -> None:
+    """The slots of their model are for the question first, though they came before it."""
+    async with pair() as engine:
+        running, first = await waits(engine, batch(long("b", 50)), tokens=100)
+        place = engine._places["b"]
+        others = [asyncio.create_task(ending(engine, batch(long("b", 50)))) for _ in range(3)]
+        await until(lambda: place.held == 4)
+        question = asyncio.create_task(ending(engine, long("b", 50)))
+        await until(lambda: place.engine is not None and place.jobs > place.held)
+        await until(lambda: place.held == 1)
+        assert isinstance(await question, Finish)
+        endings = await asyncio.gather(running, first, *others)
+        assert all(isinstance(each, Finish) for each in endings)

@@ -13,6 +13,7 @@ from meshd.core.residency.turns import (
     Turns,
     Waiting,
 )
+from meshd.core.routing.fairness import BATCH_PATIENCE_S
 
 GB = 10**9
 A_BUSY = Resident("a", 6 * GB, 0.0, busy=True)
@@ -119,7 +120,36 @@ def test_first_come_first_served(turns: Turns) -> None:
     again, aside = waits(turns, "b", "a", at=2.0), waits(turns, "d", "e", at=3.0)
     tries = [turns.may_try(each, [A_IDLE], 4.0) for each in (early, late, again, aside)]
     assert tries == [True, False, True, True]
-    assert [turns.position(each) for each in (early, late, again, aside)] == [1, 2, 3, 4]
+    assert [turns.position(each, 4.0) for each in (early, late, again, aside)] == [1, 2, 3, 4]
+
+
+def test_a_batch_job_stops_nobody_until_its_patience_ends(turns: Turns) -> None:
+    """As in any queue; then it counts as the others do."""
+    batch = turns.enter("b", 0.0, batch=True)
+    batch.behind = ("a",)
+    assert turns.gives_way_to("a", BATCH_PATIENCE_S - 0.1) == ""
+    assert turns.wait_s("b", ("a",), 10.0, load_s) == BATCH_PATIENCE_S - 10.0 + DRAIN_GUESS_S
+    assert turns.gives_way_to("a", BATCH_PATIENCE_S) == "b"
+
+
+def test_an_interactive_job_goes_before_a_batch_job(turns: Turns) -> None:
+    """Whoever came first, until the patience of the batch job ends."""
+    batch = turns.enter("b", 0.0, batch=True)
+    batch.behind = ("a",)
+    question = waits(turns, "c", "a", at=1.0)
+    later = BATCH_PATIENCE_S
+    for now, tries in ((1.0, [False, True]), (later, [True, False])):
+        assert [turns.may_try(each, [A_IDLE], now) for each in (batch, question)] == tries
+        assert [turns.position(each, now) == 1 for each in (batch, question)] == tries
+    assert [turns.interactive(model_id) for model_id in "abc"] == [0, 0, 1]
+
+
+def test_who_came_in_for_batch_jobs_has_no_stretch(turns: Turns) -> None:
+    """It came in at a moment when nobody asked, and somebody asks again."""
+    turns.enter("b", 0.0, batch=True).behind = ("a",)
+    turns.came_in("b", 10.0)
+    waits(turns, "a", "b", at=10.0)
+    assert turns.gives_way_to("b", 10.0 + GRACE_S) == "a"
 
 
 def test_the_wait_is_told(turns: Turns) -> None:
