@@ -4,8 +4,8 @@
 Somebody who waits is told where they stand, like in any queue (`Queued`), and hears something every
 REASSURE_S, also while their model is loaded or its load waits for that of another, which is how
 their gateway sees that the wait is alive. Whoever leaves, leaves the line.
-Nobody waits longer than the owner lets anybody wait for a slot; then it is 503, as it would have
-been at once had waiting not been worth it.
+Nobody waits longer than the owner lets anybody wait for a slot, but who is next and needs only that
+running answers end; then it is 503, as it would have been at once had waiting not been worth it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ LOOK_S = 0.5
 
 REASSURE_S = 2.0
 """Longest time that somebody who waits hears nothing: less than any gateway's patience."""
+
+NEXT_WAIT_FACTOR = 5.0
+"""How much longer than others a job may wait for which the models in its way have stopped: its turn
+is certain, and who is sent away and comes back finds them at long answers again. Ten minutes for
+two, which is what the clients' own read time-outs allow."""
 
 RETRY_AFTER_S = 5.0
 """Asked of those who waited in vain: about one answer's time."""
@@ -116,13 +121,12 @@ class Foyer:
     ) -> AsyncGenerator[Queued | Failure, None]:
         """Where the job stands, now and then, until it may start; or why it never will."""
         batch = job.priority == "batch"
-        factor = BATCH_WAIT_FACTOR if batch else 1.0
         told_at, position = self._clock(), 0
         waiting = self._turns.enter(place.model_id, told_at, batch=batch)
         try:
             while not self._may_start(place, waiting):
                 failure = await self._try(place, waiting, told_at + REASSURE_S)
-                failure = failure or self._too_long(place, waiting, wait_max_s * factor)
+                failure = failure or self._too_long(place, waiting, wait_max_s)
                 if failure is not None:
                     yield failure
                     return
@@ -195,8 +199,14 @@ class Foyer:
 
     def _too_long(self, place: Place, waiting: Waiting, wait_max_s: float) -> Failure | None:
         """It has waited for memory as long as anybody may. A load is let end."""
-        waited_s = self._clock() - waiting.since
-        if self.is_open(place) or place.loading is not None or waited_s < wait_max_s:
+        if self.is_open(place) or place.loading is not None:
+            return None
+        now = self._clock()
+        factor = BATCH_WAIT_FACTOR if waiting.batch else 1.0
+        if self._turns.is_next(waiting, now):
+            factor = max(factor, NEXT_WAIT_FACTOR)
+        waited_s = now - waiting.since
+        if waited_s < wait_max_s * factor:
             return None
         waits_for = " and ".join(self._behind(place)) or "others"
         why = waiting.why or (

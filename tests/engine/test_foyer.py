@@ -171,7 +171,8 @@ async def test_nobody_waits_longer_than_is_allowed(pair, monkeypatch: pytest.Mon
     others when it has given way for long."""
     monkeypatch.setattr(turns, "BATCH_PATIENCE_S", turns.GRACE_S)
     async with pair(wait_max_s=0.05) as engine:
-        running, patient = await waits(engine, replace(ask("b"), priority="batch"))
+        job = replace(ask("b"), priority="batch")
+        running, patient = await waits(engine, job, tokens=500)
         await asyncio.sleep(turns.GRACE_S)
         for refused in await asyncio.gather(ending(engine, ask("b")), ending(engine, ask("a"))):
             assert isinstance(refused, Failure)
@@ -179,6 +180,15 @@ async def test_nobody_waits_longer_than_is_allowed(pair, monkeypatch: pytest.Mon
             assert "this request has waited for" in refused.message
         assert isinstance(await running, Finish)
         assert isinstance(await patient, Finish)
+
+
+async def test_who_is_next_is_not_sent_away(pair) -> None:
+    """An answer in its way takes longer than anybody may wait, and ends: who came back after a 503
+    would find the next one."""
+    async with pair(wait_max_s=0.1) as engine:
+        running, waiting = await waits(engine, ask("b"), tokens=250)
+        assert isinstance(await waiting, Finish)
+        assert isinstance(await running, Finish)
 
 
 async def test_a_pin_while_somebody_waits_ends_the_wait(pair) -> None:

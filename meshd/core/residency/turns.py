@@ -145,6 +145,11 @@ class Turns:
         busy = {each.model_id for each in residents if each.busy}
         return not mine.union(waiting.busy) <= busy
 
+    def is_next(self, waiting: Waiting, now: float) -> bool:
+        """Its turn is certain: all in its way take no new jobs, and it is the first for whom."""
+        ways = {self.gives_way_to(each, now) for each in waiting.behind}
+        return ways == {waiting.model_id}
+
     def wait_s(
         self, model_id: str, behind: Sequence[str], now: float, load_s: Callable[[str], float]
     ) -> float:

@@ -152,6 +152,16 @@ def test_who_came_in_for_batch_jobs_has_no_stretch(turns: Turns) -> None:
     assert turns.gives_way_to("b", 10.0 + GRACE_S) == "a"
 
 
+def test_who_is_next_is_known(turns: Turns) -> None:
+    """The first for whom all the models in its way have stopped."""
+    first, second = waits(turns, "b", "a"), waits(turns, "c", "a", "d")
+    assert not turns.is_next(first, GRACE_S - 0.1)
+    assert [turns.is_next(each, GRACE_S) for each in (first, second)] == [True, False]
+    first.behind = ()
+    assert not turns.is_next(first, GRACE_S)
+    assert turns.is_next(second, GRACE_S)
+
+
 def test_the_wait_is_told(turns: Turns) -> None:
     """What is left of a stretch, what runs, the load of who is first and its stretch."""
     assert turns.wait_s("b", (), 0.0, load_s) == 0.0
