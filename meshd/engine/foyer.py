@@ -58,7 +58,8 @@ class Foyer:
         self._clock = clock
         self._turns = Turns()
         self._news = asyncio.Event()
-        self._closed = False
+        self.is_closed = False
+        """Everybody is sent away."""
 
     # For who keeps the models
 
@@ -70,7 +71,7 @@ class Foyer:
 
     def close(self) -> None:
         """Send everybody away."""
-        self._closed = True
+        self.is_closed = True
         self.tell()
 
     def came_in(self, place: Place) -> None:
@@ -169,7 +170,7 @@ class Foyer:
         """Load its model where that may succeed now, and look on while it is loaded, until then;
         why there is no use in waiting."""
         now = self._clock()
-        if self._closed:
+        if self.is_closed:
             return _closed(place)
         if place.engine is None and (aside := place.why_aside(now)):
             return _broken(f"{place.model_id} is set aside: {aside}")

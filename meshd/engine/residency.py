@@ -84,7 +84,7 @@ class ResidentEngine:
         self._foyer = Foyer(self._places, self._loading, clock)
         self._turn = asyncio.Lock()
         self._owners: list[asyncio.Task[None]] = []
-        self._closing = False
+        self._starting = True
 
     def rehouse(self, housing: Housing) -> None:
         """Keep memory like this from now on; what is in memory stays until its time comes."""
@@ -103,9 +103,9 @@ class ResidentEngine:
                 await self._warm(place)
             except LoadRefused as refused:
                 LOG.warning("not loaded until there is room: %s", refused)
+        self._starting = False
 
     async def close(self) -> None:
-        self._closing = True
         self._foyer.close()
         loads = [place.loading for place in self._places.values() if place.loading is not None]
         for task in (*self._owners, *loads):
@@ -190,7 +190,7 @@ class ResidentEngine:
 
     async def _generate(self, job: Job) -> EventStream:
         place = self._places.get(self._names.get(job.model, ""))
-        if place is None or self._closing:
+        if place is None or self._foyer.is_closed:
             missing = f"this machine has no model {job.model!r}"
             yield [failure_of("model_not_found", missing, elsewhere=True)]
             return
@@ -220,8 +220,7 @@ class ResidentEngine:
         """Load, or wait for who loads it; `force` insists. One who leaves does not stop a load."""
         while not place.is_warm:
             is_own = place.loading is None
-            task = self._loading(place, force=force)
-            await asyncio.wait([task])
+            await asyncio.wait([task := self._loading(place, force=force)])
             if task.cancelled():
                 raise EngineError(f"{place.model_id} was not loaded: this engine was closed")
             try:
@@ -260,14 +259,15 @@ class ResidentEngine:
             LOG.info("%s is loaded: %s", place.model_id, ", ".join(words))
 
     async def _make_room(self, place: Place, *, force: bool) -> Split:
-        """Promise the memory, and end what must go for it; how the model is divided then. Raises
-        LoadRefused."""
+        """Promise the memory, end what must go: how the model is divided then, or LoadRefused."""
         fought_for: tuple[str, ...] = ()
         for _ in range(REPLANS_MAX):
             await self._promise({})
             look = partial(look_around, self._machine, self._ledger, self._housing.reserve_bytes)
             rule = await asyncio.to_thread(look, place.lodger, force=force)
             residents = self._foyer.residents(self._held())
+            if self._starting and place.lodger.is_wanted:  # not in the place of one named before
+                residents = [replace(each, busy=each.busy or each.kept) for each in residents]
             outcome = await asyncio.to_thread(self._ledger.decide, partial(rule, residents))
             if isinstance(outcome, Refused):
                 raise LoadRefused(outcome)

@@ -310,3 +310,16 @@ async def test_batch_jobs_leave_room_for_who_waits_beside_them(pair, desk: Desk)
         assert isinstance(await question, Finish)
         endings = await asyncio.gather(running, first, *others)
         assert all(isinstance(each, Finish) for each in endings)
+
+
+async def test_wanted_models_do_not_put_one_another_out_at_the_start(
+    desk: Desk, housed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of those that do not fit together the first that the owner named is warm, and the next has
+    its turn when it is asked for."""
+    a, b = desk.lodger("a", 6, wanted=True), desk.lodger("b", 6, wanted=True)
+    async with housed(a, b) as engine:
+        assert warm(engine) == {"a"}
+        assert "not loaded until there is room: b needs 6.00 GB" in caplog.text
+        assert isinstance(await ending(engine, ask("b")), Finish)
+        assert warm(engine) == {"b"}
