@@ -72,6 +72,13 @@ class _Desk:
         while (ticket := self.queue.start_next(now)) is not None:
             self.visits[ticket.number].wake()
 
+    def stand_aside(self, visit: Visit, now: float) -> None:
+        """While a batch job waits in its engine, interactive ones may start beside it."""
+        is_aside = visit.place is not None
+        if is_aside != visit.ticket.aside:
+            visit.ticket.aside = is_aside
+            self.start_waiting(now)
+
     def send_away(self, ticket: Ticket, failure: Failure) -> None:
         """Somebody who waits has to go; the visit's stream says why."""
         visit = self.visits[ticket.number]
@@ -239,6 +246,8 @@ class Intake:
                     return
                 if visit.reads and visit.place is None:
                     desk.first_word(visit, self._clock())
+                if ticket.batch:
+                    desk.stand_aside(visit, self._clock())
                 yield batch
             self._leave(desk, visit)
             yield [visit.refused]
@@ -253,7 +262,9 @@ class Intake:
         started = queue.arrive(ticket, now)
         desk.visits[ticket.number] = visit
         self.idle.clear()
-        if started:
+        if not started:
+            desk.start_waiting(now)
+        if ticket.started is not None:
             return None
         if desk.timer is None:
             desk.timer = self._loop.call_later(TELL_EVERY_S, self._tell, desk)

@@ -45,6 +45,23 @@ async def test_an_answer_passes_through(house: House) -> None:
     assert house.engine.closed == ["r1"]
 
 
+async def test_a_batch_job_that_waits_in_its_engine_keeps_no_interactive_one_out(
+    house: House,
+) -> None:
+    """For memory, say: who asks something meanwhile is not asked to wait for it here."""
+    await house.ask("r1", priority="batch")
+    await house.ask("r2", priority="batch")
+    early = await house.ask("r3")
+    assert house.engine.running == ["r1"]
+    house.engine.say("r1", [Queued(1, 60.0)])
+    await settled()
+    assert house.engine.running == ["r1", "r3"]
+    house.engine.say("r3", [DONE])
+    await early.task
+    await house.ask("r4")
+    assert house.engine.running == ["r1", "r4"]
+
+
 async def test_beyond_the_slots_jobs_wait_in_front_of_the_engine(house: House) -> None:
     """The engine sees one at a time; who waits is told where."""
     first, second = await house.ask("r1"), await house.ask("r2")

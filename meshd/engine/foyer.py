@@ -2,9 +2,10 @@
 
 `meshd.core.residency.turns` says who may try and who gives way; this part lets jobs wait by it.
 Somebody who waits is told where they stand, like in any queue (`Queued`), and hears something every
-REASSURE_S, which is how their gateway sees that the wait is alive. Whoever leaves, leaves the line.
-Nobody waits longer than the owner lets anybody wait for a slot; then it is 503, as it would have
-been at once had waiting not been worth it.
+REASSURE_S, also while their model is loaded or its load waits for that of another, which is how
+their gateway sees that the wait is alive. Whoever leaves, leaves the line.
+Nobody waits longer than the owner lets anybody wait for a slot, but who is next and needs only that
+running answers end; then it is 503, as it would have been at once had waiting not been worth it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,11 @@ LOOK_S = 0.5
 REASSURE_S = 2.0
 """Longest time that somebody who waits hears nothing: less than any gateway's patience."""
 
+NEXT_WAIT_FACTOR = 5.0
+"""How much longer than others a job may wait for which the models in its way have stopped: its turn
+is certain, and who is sent away and comes back finds them at long answers again. Ten minutes for
+two, which is what the clients' own read time-outs allow."""
+
 RETRY_AFTER_S = 5.0
 """Asked of those who waited in vain: about one answer's time."""
 
@@ -43,16 +49,17 @@ class Foyer:
     def __init__(
         self,
         places: Mapping[str, Place],
-        warm: Callable[[Place], Awaitable[None]],
+        load: Callable[[Place], asyncio.Task[None]],
         clock: Callable[[], float],
     ) -> None:
-        """`warm` loads a model, or waits for its load; it may raise EngineError."""
+        """`load` begins to load a model, or finds who does; the load may raise EngineError."""
         self._places = places
-        self._warm = warm
+        self._load = load
         self._clock = clock
         self._turns = Turns()
         self._news = asyncio.Event()
-        self._closed = False
+        self.is_closed = False
+        """Everybody is sent away."""
 
     # For who keeps the models
 
@@ -64,7 +71,7 @@ class Foyer:
 
     def close(self) -> None:
         """Send everybody away."""
-        self._closed = True
+        self.is_closed = True
         self.tell()
 
     def came_in(self, place: Place) -> None:
@@ -114,59 +121,98 @@ class Foyer:
         self, place: Place, job: Job, wait_max_s: float
     ) -> AsyncGenerator[Queued | Failure, None]:
         """Where the job stands, now and then, until it may start; or why it never will."""
-        factor = BATCH_WAIT_FACTOR if job.priority == "batch" else 1.0
-        began = self._clock()
-        waiting = self._turns.enter(place.model_id, began)
-        word, told_at = None, began
+        batch = job.priority == "batch"
+        told_at, position = self._clock(), 0
+        waiting = self._turns.enter(place.model_id, told_at, batch=batch)
         try:
-            while not self.is_open(place):
-                failure = await self._try(place, waiting, wait_max_s * factor)
+            while not self._may_start(place, waiting):
+                failure = await self._try(place, waiting, told_at + REASSURE_S)
+                failure = failure or self._too_long(place, waiting, wait_max_s)
                 if failure is not None:
                     yield failure
                     return
-                if self.is_open(place):
+                if self._may_start(place, waiting):
                     return
                 place.held += 1
                 try:
-                    now, position = self._clock(), self._turns.position(waiting)
-                    is_due = word is None or now - told_at >= REASSURE_S
-                    if is_due or (word is not None and position != word.position):
-                        wait_s = _load_s(place) + self._wait_s(place)
-                        word, told_at = Queued(position, round(wait_s, 2)), now
-                        yield word
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK_S):
-                            await self._news.wait()
+                    now, before = self._clock(), position
+                    position = before if place.loading else self._turns.position(waiting, now)
+                    if position != before or now - told_at >= REASSURE_S:
+                        told_at = now
+                        yield self._word(place, waiting)
+                    if place.loading is None:
+                        await self._something_new()
                 finally:
                     place.held -= 1
         finally:
             self._turns.leave(waiting)
             self.tell()
 
-    async def _try(self, place: Place, waiting: Waiting, wait_max_s: float) -> Failure | None:
-        """Load its model where that may succeed now; why there is no use in waiting."""
+    def _may_start(self, place: Place, waiting: Waiting) -> bool:
+        """The model is open to it. Batch jobs leave room for the interactive ones that wait."""
+        if not self.is_open(place):
+            return False
+        others = place.jobs - place.held - 1
+        first = self._turns.interactive(place.model_id)
+        return not waiting.batch or others + first < place.lodger.slots
+
+    async def _something_new(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._news.wait()
+
+    def _word(self, place: Place, waiting: Waiting) -> Queued:
+        """Where it stands, and for about how long."""
+        wait_s = self._load_left_s(place) + self._wait_s(place)
+        return Queued(self._turns.position(waiting, self._clock()), round(wait_s, 2))
+
+    async def _try(self, place: Place, waiting: Waiting, until: float) -> Failure | None:
+        """Load its model where that may succeed now, and look on while it is loaded, until then;
+        why there is no use in waiting."""
         now = self._clock()
-        if self._closed:
-            closed = f"{place.model_id} was not loaded: this engine was closed"
-            return failure_of("engine_failed", closed, elsewhere=True)
+        if self.is_closed:
+            return _closed(place)
         if place.engine is None and (aside := place.why_aside(now)):
-            aside = f"{place.model_id} is set aside: {aside}"
-            return failure_of("engine_failed", aside, elsewhere=True)
-        waits_for = " and ".join(self._behind(place)) or "others"
-        why = f"{place.model_id} needs the memory of {waits_for}, which other requests keep busy"
-        if self._turns.may_try(waiting, self.residents(self._held()), now):
-            try:
-                await self._warm(place)
-            except LoadRefused as refused:
-                why = str(refused)
-                if refused.code != "overloaded":
-                    return failure_of(refused.code, why, elsewhere=True)
-                self._refused(place, waiting, refused)
-            except EngineError as error:
-                return failure_of("engine_failed", str(error), elsewhere=True)
-        waited_s = self._clock() - waiting.since
-        if self.is_open(place) or waited_s < wait_max_s:
+            return _broken(f"{place.model_id} is set aside: {aside}")
+        task = place.loading
+        may_try = not self.is_open(place) and self._turns.may_try(
+            waiting, self.residents(self._held()), now
+        )
+        if task is None and may_try:
+            task = self._load(place)
+        if task is not None:
+            await asyncio.wait([task], timeout=max(0.0, until - now))
+        return self._outcome(place, waiting, task) if task is not None and task.done() else None
+
+    def _outcome(self, place: Place, waiting: Waiting, task: asyncio.Task[None]) -> Failure | None:
+        """What a load that is over means for somebody who waited for it."""
+        try:
+            task.result()
+        except asyncio.CancelledError:
+            return _closed(place)
+        except LoadRefused as refused:
+            if refused.code != "overloaded":
+                return failure_of(refused.code, str(refused), elsewhere=True)
+            self._refused(place, waiting, refused)
+        except EngineError as error:
+            return _broken(str(error))
+        return None
+
+    def _too_long(self, place: Place, waiting: Waiting, wait_max_s: float) -> Failure | None:
+        """It has waited for memory as long as anybody may. A load is let end."""
+        if self.is_open(place) or place.loading is not None:
             return None
+        now = self._clock()
+        factor = BATCH_WAIT_FACTOR if waiting.batch else 1.0
+        if self._turns.is_next(waiting, now):
+            factor = max(factor, NEXT_WAIT_FACTOR)
+        waited_s = now - waiting.since
+        if waited_s < wait_max_s * factor:
+            return None
+        waits_for = " and ".join(self._behind(place)) or "others"
+        why = waiting.why or (
+            f"{place.model_id} needs the memory of {waits_for}, which other requests keep busy"
+        )
         why += f"; this request has waited for {waited_s:.0f} s"
         return failure_of("overloaded", why, elsewhere=True, retry_after_s=RETRY_AFTER_S)
 
@@ -174,6 +220,7 @@ class Foyer:
         if not place.behind:
             LOG.info("requests wait for memory: %s", refused)
         waiting.behind = place.behind = refused.behind
+        waiting.busy, waiting.why = refused.busy, str(refused)
 
     def _held(self) -> list[Place]:
         return [place for place in self._places.values() if place.engine is not None]
@@ -192,6 +239,27 @@ class Foyer:
         return self._turns.wait_s(
             place.model_id, behind, self._clock(), lambda each: _load_s(self._places[each])
         )
+
+    def _load_left_s(self, place: Place) -> float:
+        """About how long its load will take, with those that were begun before it."""
+        if place.loading is None:
+            return _load_s(place)
+        since = place.loading_since
+        loads = [
+            each
+            for each in self._places.values()
+            if each.loading is not None and each.loading_since <= since
+        ]
+        began = min(each.loading_since for each in loads)
+        return max(0.0, sum(map(_load_s, loads)) - (self._clock() - began))
+
+
+def _closed(place: Place) -> Failure:
+    return _broken(f"{place.model_id} was not loaded: this engine was closed")
+
+
+def _broken(why: str) -> Failure:
+    return failure_of("engine_failed", why, elsewhere=True)
 
 
 def _load_s(place: Place) -> float:

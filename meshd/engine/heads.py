@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -29,6 +30,19 @@ HEADS_MAX = 512
 """Answers kept, about 600 bytes each; twice what a catalog holds."""
 
 FILE_MAX_BYTES = 4 * 1024 * 1024
+
+
+class ModelHead(Protocol):
+    """What a model on the disk says of itself. 0 or empty where it does not."""
+
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def quantisation(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):

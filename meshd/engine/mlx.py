@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from meshd.engine.heads import ModelHead
 from meshd.engine.mlx_head import folder_title, inspect_folder
-from meshd.engine.supervisor import ModelHead, WorkerEngine
+from meshd.engine.supervisor import WorkerEngine
 
 
 class MlxEngine(WorkerEngine):

@@ -26,9 +26,6 @@ from protocol.load import ModelLoad, ModelRecord
 SET_ASIDE_S = 60.0
 """A model that could not be loaded is not tried again by requests for so long."""
 
-BROKEN = "its worker failed again and again"
-"""Why a model is set aside that could be loaded, and did not stay."""
-
 
 class ModelEngine(Engine, Protocol):
     """An engine for one model, which it holds in a process of its own."""
@@ -36,6 +33,11 @@ class ModelEngine(Engine, Protocol):
     @property
     def worker_pid(self) -> int | None:
         """The process; None while there is none, or where the model takes none of its own."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why it answers nothing until it is loaded again; empty while it does."""
         ...
 
     def cached_prefixes(self, model_id: str) -> bytes:
@@ -77,6 +79,8 @@ class LoadRefused(EngineError):
         self.code = refused.code
         self.behind = refused.behind
         """The busy models whose place it needs."""
+        self.busy = refused.busy
+        """All the busy ones whose place might be had."""
 
 
 @dataclass(slots=True)
@@ -86,6 +90,7 @@ class Place:
     lodger: Lodger
     engine: ModelEngine | None = None
     loading: asyncio.Task[None] | None = None
+    loading_since: float = 0.0
     is_leaving: bool = False
     is_pinned: bool = False
     jobs: int = 0
@@ -99,7 +104,7 @@ class Place:
     last_used_s: float = 0.0
     trouble: str = ""
     """Why the last load failed; empty after one that did not."""
-    tried_at_s: float = 0.0
+    failed_at_s: float = 0.0
     load_s: float = 0.0
     """What the last load took; 0 before the first."""
     last: ModelLoad | None = None
@@ -118,22 +123,37 @@ class Place:
     @property
     def is_broken(self) -> bool:
         """Its worker ended again and again: nothing of it is in memory."""
-        return self.engine is not None and not self.engine.models()
+        return self.engine is not None and bool(self.engine.trouble)
+
+    def begin_loading(self, task: asyncio.Task[None], now: float) -> None:
+        """This task loads it from now on. Who waits for it sees how it ends."""
+        self.loading, self.loading_since = task, now
+        task.add_done_callback(self._loaded)
+
+    def _loaded(self, task: asyncio.Task[None]) -> None:
+        self.loading = None
+        if not task.cancelled():
+            task.exception()
 
     def hold(self, engine: ModelEngine) -> None:
         """Its engine is warm. Where its file was replaced since it was looked at, it is announced
         as what it is now: who counts on equal weights must not go on here with other ones."""
         self.engine, self.trouble = engine, ""
-        record, told = self.lodger.record, engine.models()
+        self.lodger = replace(self.lodger, record=self._found())
+
+    def _found(self) -> ModelRecord:
+        """The catalog's record, of the weights that the engine has read."""
+        record = self.lodger.record
+        told = self.engine.models() if self.engine is not None else ()
         # Of a split model the engine reads the first part only, and the catalog adds its size.
-        if told and not record.fingerprint.startswith(told[0].fingerprint):
-            record = replace(
-                record,
-                fingerprint=told[0].fingerprint,
-                quantisation=told[0].quantisation,
-                size_bytes=told[0].size_bytes,
-            )
-            self.lodger = replace(self.lodger, record=record)
+        if not told or record.fingerprint.startswith(told[0].fingerprint):
+            return record
+        return replace(
+            record,
+            fingerprint=told[0].fingerprint,
+            quantisation=told[0].quantisation,
+            size_bytes=told[0].size_bytes,
+        )
 
     def resident(self) -> Resident:
         """As the rules see it."""
@@ -162,15 +182,17 @@ class Place:
         """It could not be loaded just now, or its worker ended again and again."""
         if self.engine is not None:
             return self.is_broken
-        return bool(self.trouble) and now - self.tried_at_s < SET_ASIDE_S
+        return bool(self.trouble) and now - self.failed_at_s < SET_ASIDE_S
 
     def why_aside(self, now: float) -> str:
         """Why it is set aside; empty where it is not."""
-        return (self.trouble or BROKEN) if self.is_set_aside(now) else ""
+        if not self.is_set_aside(now):
+            return ""
+        return self.trouble if self.engine is None else self.engine.trouble
 
     def record(self) -> ModelRecord:
         """As the catalog tells it, with what the running engine knows better."""
-        record = self.lodger.record
+        record = self._found()
         told = self.engine.models() if self.engine is not None else ()
         if not told:
             return record

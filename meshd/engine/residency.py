@@ -35,7 +35,7 @@ from meshd.engine.failures import failure_of
 from meshd.engine.foyer import Foyer
 from meshd.engine.housing import Housing, Pins
 from meshd.engine.ledger import Ledger
-from meshd.engine.places import BROKEN, LoadRefused, Lodger, Machine, Place, accounted
+from meshd.engine.places import LoadRefused, Lodger, Machine, Place, accounted
 from meshd.engine.room import look_around
 from meshd.rhythm import Steady
 from protocol.jobs import Failure, Job
@@ -81,10 +81,10 @@ class ResidentEngine:
         self._clock = clock
         self._places: dict[str, Place] = {}
         self._names: dict[str, str] = {}
-        self._foyer = Foyer(self._places, self._warm, clock)
+        self._foyer = Foyer(self._places, self._loading, clock)
         self._turn = asyncio.Lock()
         self._owners: list[asyncio.Task[None]] = []
-        self._closing = False
+        self._starting = True
 
     def rehouse(self, housing: Housing) -> None:
         """Keep memory like this from now on; what is in memory stays until its time comes."""
@@ -103,9 +103,9 @@ class ResidentEngine:
                 await self._warm(place)
             except LoadRefused as refused:
                 LOG.warning("not loaded until there is room: %s", refused)
+        self._starting = False
 
     async def close(self) -> None:
-        self._closing = True
         self._foyer.close()
         loads = [place.loading for place in self._places.values() if place.loading is not None]
         for task in (*self._owners, *loads):
@@ -190,7 +190,7 @@ class ResidentEngine:
 
     async def _generate(self, job: Job) -> EventStream:
         place = self._places.get(self._names.get(job.model, ""))
-        if place is None or self._closing:
+        if place is None or self._foyer.is_closed:
             missing = f"this machine has no model {job.model!r}"
             yield [failure_of("model_not_found", missing, elsewhere=True)]
             return
@@ -220,12 +220,7 @@ class ResidentEngine:
         """Load, or wait for who loads it; `force` insists. One who leaves does not stop a load."""
         while not place.is_warm:
             is_own = place.loading is None
-            if place.loading is None:
-                name = f"engine: load {place.model_id}"
-                place.loading = asyncio.create_task(self._load(place, force=force), name=name)
-                place.loading.add_done_callback(partial(_loaded, place))
-            task = place.loading
-            await asyncio.wait([task])
+            await asyncio.wait([task := self._loading(place, force=force)])
             if task.cancelled():
                 raise EngineError(f"{place.model_id} was not loaded: this engine was closed")
             try:
@@ -234,17 +229,26 @@ class ResidentEngine:
                 if is_own or not force:
                     raise
 
+    def _loading(self, place: Place, *, force: bool = False) -> asyncio.Task[None]:
+        """The load at hand, or one that begins now."""
+        if place.loading is None:
+            work = self._load(place, force=force)
+            task = asyncio.create_task(work, name=f"engine: load {place.model_id}")
+            place.begin_loading(task, self._clock())
+            return task
+        return place.loading
+
     async def _load(self, place: Place, *, force: bool) -> None:
         async with self._turn:
             if place.engine is not None and not place.is_leaving:
                 return
-            began = place.tried_at_s = self._clock()
+            began = self._clock()
             place.split = await self._make_room(place, force=force)
             engine = place.lodger.make(place.split.layers)
             try:
                 await engine.start()
             except BaseException as error:
-                place.trouble = str(error)
+                place.trouble, place.failed_at_s = str(error), self._clock()
                 await engine.close()
                 await self._promise({})
                 raise
@@ -255,14 +259,15 @@ class ResidentEngine:
             LOG.info("%s is loaded: %s", place.model_id, ", ".join(words))
 
     async def _make_room(self, place: Place, *, force: bool) -> Split:
-        """Promise the memory, and end what must go for it; how the model is divided then. Raises
-        LoadRefused."""
+        """Promise the memory, end what must go: how the model is divided then, or LoadRefused."""
         fought_for: tuple[str, ...] = ()
         for _ in range(REPLANS_MAX):
             await self._promise({})
             look = partial(look_around, self._machine, self._ledger, self._housing.reserve_bytes)
             rule = await asyncio.to_thread(look, place.lodger, force=force)
             residents = self._foyer.residents(self._held())
+            if self._starting and place.lodger.is_wanted:  # not in the place of one named before
+                residents = [replace(each, busy=each.busy or each.kept) for each in residents]
             outcome = await asyncio.to_thread(self._ledger.decide, partial(rule, residents))
             if isinstance(outcome, Refused):
                 raise LoadRefused(outcome)
@@ -271,6 +276,7 @@ class ResidentEngine:
             if all(each.resident().may_go for each in going):
                 for each in going:
                     await self._evict(each, f"makes room for {place.model_id}", coming)
+            if not any(each.engine for each in going):
                 return outcome.split
             fought_for = outcome.evict
         busy = f"{place.model_id} needs the memory of models that are asked for again and again"
@@ -367,7 +373,7 @@ class ResidentEngine:
     async def _look(self) -> None:
         for place in self._held():
             if place.is_set_aside(0.0):
-                place.trouble, place.tried_at_s = BROKEN, self._clock()
+                place.trouble, place.failed_at_s = place.why_aside(0.0), self._clock()
                 await self._evict(place, place.trouble)
         reading = await asyncio.to_thread(self._machine.read)
         await self._promise({})
@@ -392,9 +398,3 @@ class ResidentEngine:
         if place is None:
             raise EngineError(f"this machine has no model {model_id!r}; `meshctl models` lists all")
         return place
-
-
-def _loaded(place: Place, task: asyncio.Task[None]) -> None:
-    place.loading = None
-    if not task.cancelled():
-        task.exception()

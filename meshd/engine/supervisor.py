@@ -23,7 +23,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from meshd.core.ports import ENDINGS, Batch, EngineError, EventStream
 from meshd.core.residency.offload import ALL_LAYERS
@@ -35,6 +35,7 @@ from meshd.engine.crashes import CrashRecord
 from meshd.engine.failures import failure_of
 from meshd.engine.frames import WorkerFacts
 from meshd.engine.gguf import inspect
+from meshd.engine.heads import ModelHead
 from meshd.engine.mailbox import Mailbox
 from meshd.engine.names import model_name
 from protocol.errors import ProtocolError
@@ -64,19 +65,6 @@ class WorkerOptions:
     threads: int = 0
     model_id: str = ""
     gpu_layers: int = ALL_LAYERS
-
-
-class ModelHead(Protocol):
-    """What a model on the disk says of itself. 0 or empty where it does not."""
-
-    @property
-    def context_length(self) -> int: ...
-    @property
-    def quantisation(self) -> str: ...
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def fingerprint(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -152,12 +140,12 @@ class WorkerEngine:
         self._state.give_up(CLOSED)
 
     def models(self) -> Sequence[ModelRecord]:
-        if self._record is None or self._is_set_aside:
+        if self._record is None or self.trouble:
             return ()
         return (self._record,)
 
     def stats(self) -> Sequence[ModelLoad]:
-        if self._record is None or self._is_set_aside:
+        if self._record is None or self.trouble:
             return ()
         slots = self._options.slots
         in_flight, queued = min(self._jobs, slots), max(0, self._jobs - slots)
@@ -204,8 +192,9 @@ class WorkerEngine:
         return self._state.process.pid if self._state.process else None
 
     @property
-    def _is_set_aside(self) -> bool:
-        return bool(self._state.broken)
+    def trouble(self) -> str:
+        """Why there will be no worker until somebody asks for one; empty while there may be."""
+        return self._state.broken
 
     async def _generate(self, job: Job) -> EventStream:
         refusal = self._refusal(job)
@@ -309,8 +298,25 @@ class WorkerEngine:
             )
             return
         stage = "while it was serving" if was_warm else "while it was loading"
-        LOG.warning("%s: worker lost %s: %s; next try in %.2f s", self.name, stage, why, pause)
+        lost = "%s: worker lost %s: %s; next try in %.2f s"
+        LOG.warning(lost, self._path.name, stage, why, pause)
         await asyncio.sleep(pause)
+        await self._look_again()
+
+    async def _look_again(self) -> None:
+        """The file may have been replaced, or be gone, since the lost process loaded it."""
+        assert self._record is not None
+        try:
+            head = await asyncio.to_thread(self.inspect, self._path)
+        except EngineError as error:
+            self._give_up(str(error))
+            return
+        self._record = replace(
+            self._record,
+            quantisation=head.quantisation,
+            size_bytes=head.size_bytes,
+            fingerprint=head.fingerprint,
+        )
 
     def _receive(self, values: list[Any]) -> None:
         kind = values[0]

@@ -23,6 +23,7 @@ class Model(EmulatedEngine):
     """An emulated model with a process, which it has not."""
 
     worker_pid = None
+    trouble = ""
 
     def cached_prefixes(self, _model_id: str) -> bytes:
         return b""

@@ -166,10 +166,13 @@ async def test_what_is_waited_for_is_said(pair, monkeypatch: pytest.MonkeyPatch)
         assert told(engine, "a").load_s < 30.0 + 2 * turns.DRAIN_GUESS_S
 
 
-async def test_nobody_waits_longer_than_is_allowed(pair) -> None:
-    """Then it is 503, with a word about what was waited for; a batch job has more time."""
+async def test_nobody_waits_longer_than_is_allowed(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is 503, with a word about what was waited for; a batch job has more time, and stops
+    others when it has given way for long."""
+    monkeypatch.setattr(turns, "BATCH_PATIENCE_S", turns.GRACE_S)
     async with pair(wait_max_s=0.05) as engine:
-        running, patient = await waits(engine, replace(ask("b"), priority="batch"))
+        job = replace(ask("b"), priority="batch")
+        running, patient = await waits(engine, job, tokens=500)
         await asyncio.sleep(turns.GRACE_S)
         for refused in await asyncio.gather(ending(engine, ask("b")), ending(engine, ask("a"))):
             assert isinstance(refused, Failure)
@@ -177,6 +180,15 @@ async def test_nobody_waits_longer_than_is_allowed(pair) -> None:
             assert "this request has waited for" in refused.message
         assert isinstance(await running, Finish)
         assert isinstance(await patient, Finish)
+
+
+async def test_who_is_next_is_not_sent_away(pair) -> None:
+    """An answer in its way takes longer than anybody may wait, and ends: who came back after a 503
+    would find the next one."""
+    async with pair(wait_max_s=0.1) as engine:
+        running, waiting = await waits(engine, ask("b"), tokens=250)
+        assert isinstance(await waiting, Finish)
+        assert isinstance(await running, Finish)
 
 
 async def test_a_pin_while_somebody_waits_ends_the_wait(pair) -> None:
@@ -215,3 +227,99 @@ async def test_the_owners_force_is_no_waiting_requests_load(pair) -> None:
         assert warm(engine) == {"a", "b"}
         assert isinstance(await waiting, Finish)
         assert isinstance(await running, Finish)
+
+
+async def test_who_became_busy_while_another_made_room_is_waited_for(desk: Desk, housed) -> None:
+    """Two are to go for a third: one that is asked something while the other goes stays, and the
+    third is not loaded beside it."""
+    desk.close_s = 0.02
+    a, b, c = desk.lodger("a", 4), desk.lodger("b", 4, tps=TPS), desk.lodger("c", 8)
+    async with housed(a, b, c) as engine:
+        await engine.load("a")
+        await engine.load("b")
+        coming = asyncio.create_task(ending(engine, ask("c")))
+        await until(lambda: engine._places["a"].is_leaving)
+        running = asyncio.create_task(ending(engine, long("b", 100)))
+        assert isinstance(await running, Finish)
+        assert isinstance(await coming, Finish)
+    assert desk.most_taken <= 9e9
+
+
+async def test_any_place_that_is_enough_is_taken(desk: Desk, housed) -> None:
+    """Two busy models are in the way and one place is enough: of that which is done first."""
+    a, b, c = (desk.lodger(name, 4.5, tps=TPS) for name in "abc")
+    async with housed(a, b, c) as engine:
+        slow, quick = [asyncio.create_task(ending(engine, long(*each)))
+                       for each in (("a", 10_000), ("b", 100))]  # fmt: skip
+        await until(lambda: warm(engine) == {"a", "b"})
+        assert isinstance(await ending(engine, ask("c")), Finish)
+        assert quick.done()
+        assert not slow.done()
+        await dismissed([slow])
+
+
+async def test_a_load_is_not_silent(desk: Desk, housed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for one, or behind that of another model, is told so again and again, and about
+    how long: the loads of both."""
+    monkeypatch.setattr(foyer, "REASSURE_S", 0.01)
+    desk.load_s = 0.1
+    async with housed(desk.lodger("a", 4), desk.lodger("b", 4)) as engine:
+        for model in "ab":
+            engine._places[model].load_s = 10.0
+        first = asyncio.create_task(ending(engine, ask("a")))
+        await until(lambda: engine._places["a"].loading is not None)
+        heard = []
+        async with aclosing(engine.generate(ask("b"))) as stream:
+            async for batch in stream:
+                heard += [event for event in batch if isinstance(event, Queued)]
+        assert isinstance(await first, Finish)
+    assert len(heard) >= 4
+    assert 19.0 < heard[0].wait_s < 20.0
+
+
+def batch(job: Job) -> Job:
+    """It has time."""
+    return replace(job, priority="batch")
+
+
+async def test_a_batch_job_stops_nobody(pair) -> None:
+    """It comes in when nobody asks any more."""
+    served: list[str] = []
+    async with pair() as engine:
+        agents = await asking(engine, served, "a", "a")
+        await until(lambda: len(served) > 0)
+        waiting = asyncio.create_task(ending(engine, batch(ask("b"))))
+        await until(lambda: bool(engine.waits()))
+        count = len(served)
+        await until(lambda: len(served) > count + 10)
+        assert warm(engine) == {"a"}
+        await dismissed(agents)
+        assert isinstance(await waiting, Finish)
+
+
+async def test_batch_jobs_leave_room_for_who_waits_beside_them(pair, desk: Desk) -> None:
+    """The slots of their model are for the question first, though they came before it."""
+    async with pair() as engine:
+        running, first = await waits(engine, batch(long("b", 50)), tokens=100)
+        place = engine._places["b"]
+        others = [asyncio.create_task(ending(engine, batch(long("b", 50)))) for _ in range(3)]
+        await until(lambda: place.held == 4)
+        question = asyncio.create_task(ending(engine, long("b", 50)))
+        await until(lambda: place.engine is not None and place.jobs > place.held)
+        await until(lambda: place.held == 1)
+        assert isinstance(await question, Finish)
+        endings = await asyncio.gather(running, first, *others)
+        assert all(isinstance(each, Finish) for each in endings)
+
+
+async def test_wanted_models_do_not_put_one_another_out_at_the_start(
+    desk: Desk, housed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of those that do not fit together the first that the owner named is warm, and the next has
+    its turn when it is asked for."""
+    a, b = desk.lodger("a", 6, wanted=True), desk.lodger("b", 6, wanted=True)
+    async with housed(a, b) as engine:
+        assert warm(engine) == {"a"}
+        assert "not loaded until there is room: b needs 6.00 GB" in caplog.text
+        assert isinstance(await ending(engine, ask("b")), Finish)
+        assert warm(engine) == {"b"}

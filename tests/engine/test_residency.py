@@ -39,7 +39,7 @@ class Desk:
         self.broken: set[str] = set()
         self.pid_bytes: int | None = None
         self.card_bytes = 0
-        self.load_s = 0.0
+        self.load_s = self.close_s = 0.0
         self.on_card: dict[str, int] = {}
         self.prints: dict[str, str] = {}
 
@@ -82,21 +82,26 @@ class Model(EmulatedEngine):
         self.size = size - self.on_card
 
     async def start(self) -> None:
+        await asyncio.sleep(self.desk.load_s)
         if self.model in self.desk.broken:
             raise EngineError(f"{self.model} is corrupt")
-        await asyncio.sleep(self.desk.load_s)
         self.desk.taken[self.model] = self.size
         self.desk.on_card[self.model] = self.on_card
         self.desk.most_taken = max(self.desk.most_taken, sum(self.desk.taken.values()))
         await super().start()
 
     async def close(self) -> None:
+        await asyncio.sleep(self.desk.close_s)
         await super().close()
         self.desk.taken.pop(self.model, None)
         self.desk.on_card.pop(self.model, None)
 
+    @property
+    def trouble(self) -> str:
+        return f"{self.model} is gone" if self.model in self.desk.broken else ""
+
     def models(self) -> Sequence[ModelRecord]:
-        told = () if self.model in self.desk.broken else super().models()
+        told = () if self.trouble else super().models()
         return [replace(each, fingerprint=self.desk.prints.get(self.model, "")) for each in told]
 
     def cached_prefixes(self, model_id: str) -> bytes:
@@ -343,22 +348,6 @@ async def test_a_model_that_cannot_be_loaded_is_set_aside(desk: Desk, housed) ->
         await engine.load("a")
         assert warm(engine) == {"a"}
         assert not Offers([engine]).why_aside("a")
-
-
-async def test_a_pinned_model_whose_worker_is_lost_for_good_comes_back(
-    desk: Desk, housed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pin keeps what is in memory, and nothing of it is: it is loaded again when it is asked for,
-    by the owner at once."""
-    monkeypatch.setattr(residency, "LOOK_S", 0.01)
-    async with housed(desk.lodger("a", 4)) as engine:
-        await engine.load("a")
-        await engine.pin("a")
-        desk.broken.add("a")
-        await until(lambda: engine.reserved_bytes == 0)
-        desk.broken.clear()
-        await engine.load("a")
-        assert (warm(engine), engine.pinned) == ({"a"}, ("a",))
 
 
 async def test_a_wanted_model_that_cannot_be_loaded_stops_the_start(desk: Desk, housed) -> None:

@@ -1,4 +1,4 @@
-"""Models whose files change on the disk while the daemon runs."""
+"""Models whose files change on the disk while the daemon runs, and whose workers are lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.engine import residency
+from meshd.engine import places, residency
 from meshd.engine.ledger import Ledger
 from meshd.engine.places import Lodger, Machine
 from meshd.engine.residency import ResidentEngine
@@ -116,3 +116,43 @@ async def test_a_file_that_was_replaced_is_announced_as_what_was_loaded(desk: De
         await engine.unload("a")
         await engine.load("a")
         assert [record.fingerprint for record in engine.models()] == ["other"]
+
+
+async def test_a_pinned_model_whose_worker_is_lost_for_good_comes_back(
+    desk: Desk, housed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pin keeps what is in memory, and nothing of it is: it is loaded again when it is asked for,
+    by the owner at once. Until then it is said why."""
+    monkeypatch.setattr(residency, "LOOK_S", 0.01)
+    async with housed(desk.lodger("a", 4)) as engine:
+        await engine.load("a")
+        await engine.pin("a")
+        desk.broken.add("a")
+        await until(lambda: engine.reserved_bytes == 0)
+        assert engine.why_aside("a") == "a is gone"
+        desk.broken.clear()
+        await engine.load("a")
+        assert (warm(engine), engine.pinned) == ({"a"}, ("a",))
+
+
+async def test_a_worker_that_came_back_with_other_weights_is_announced_as_them(
+    desk: Desk, housed
+) -> None:
+    """It was lost, and its file had been replaced meanwhile."""
+    async with housed(desk.lodger("a", 1)) as engine:
+        await engine.load("a")
+        desk.prints["a"] = "other"
+        assert [record.fingerprint for record in engine.models()] == ["other"]
+
+
+async def test_a_load_that_failed_late_is_set_aside_as_long(
+    desk: Desk, housed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from when it failed: a large model takes longer to fail than it is set aside."""
+    monkeypatch.setattr(places, "SET_ASIDE_S", 0.1)
+    desk.load_s = 0.15
+    desk.broken.add("a")
+    async with housed(desk.lodger("a", 1)) as engine:
+        await ending(engine, ask("a"))
+        assert engine.why_aside("a") == "a is corrupt"
+        assert engine.models() == ()

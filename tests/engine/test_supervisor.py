@@ -71,6 +71,27 @@ async def test_a_killed_worker_fails_its_jobs_at_once_and_comes_back():
         assert isinstance(await last_event(engine.generate(JOB)), Finish)
 
 
+async def test_a_worker_that_comes_back_has_the_file_that_is_there_now(tmp_path):
+    """It is announced as what it is: who counts on the old weights must not go on here. Where the
+    file is gone, that is said."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(bundled_gguf().read_bytes())
+    async with running(path) as engine:
+        (before,) = engine.models()
+        path.unlink()
+        path.write_bytes(bundled_gguf().read_bytes() + b"other")
+        os.kill(engine.worker_pid, signal.SIGKILL)
+        await wait_until(lambda: not engine.stats()[0].warm)
+        assert isinstance(await last_event(engine.generate(JOB)), Finish)
+        (after,) = engine.models()
+        assert after.size_bytes == before.size_bytes + 5
+        assert after.fingerprint != before.fingerprint
+        path.unlink()
+        os.kill(engine.worker_pid, signal.SIGKILL)
+        await wait_until(lambda: engine.models() == ())
+        assert "not found" in engine.trouble
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process volunteer")
 async def test_when_memory_is_out_the_model_goes_first():
     """Before the daemon, which can then say so to the mesh."""

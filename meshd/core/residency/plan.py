@@ -82,6 +82,8 @@ class Refused:
     message: str
     behind: tuple[str, ...] = ()
     """The busy models that would have to be done first."""
+    busy: tuple[str, ...] = ()
+    """All the busy ones that may go when they are done."""
 
 
 def reserve_bytes(total_bytes: int) -> int:
@@ -184,7 +186,9 @@ def _refusal(
     held_words = f", {', '.join(held)}" if held else ""
     if missing <= busy:
         behind = _in_the_way(residents, missing)
-        return Refused("overloaded", f"{has}{held_words}; wait until they are done", behind)
+        all_busy = tuple(each.model_id for each in residents if each.busy and not each.pinned)
+        why = f"{has}{held_words}; wait until they are done"
+        return Refused("overloaded", why, behind, all_busy)
     if need.total_bytes > room.most_bytes:
         advice = (
             f"it can never fit in this machine's {gigabytes(room.total_bytes)}: use a smaller "

@@ -10,14 +10,16 @@ would never come in. Here they take turns:
   wait, and a lull of less than LULL_S between two of them does not put it out. Then it gives way as
   the others did before. Two models that are busy all day alternate, and spend their time on answers
   and not on loading;
-- who waits tries again when one of the models in its way has become idle, and after those who came
-  earlier and wait for the same place.
+- a batch job stops nobody until it has waited as long as it gives way in any queue, and comes in at
+  a moment when nobody asks; what came in like that has no stretch;
+- who waits tries again when one of the models that were busy then has become idle: those whose
+  place it asked for, or another whose place may be enough; and after those who came earlier, or
+  are interactive where it is not, and wait for the same place.
 
 How long it will take is an estimate, for routing and for whoever waits: what is left of a stretch,
 one answer's time for what runs to end, and the loads.
 
-Left out on purpose: stopping what runs, which costs its reader more than waiting costs others; and
-priorities, which the queue of each model has.
+Left out on purpose: stopping what runs, which costs its reader more than waiting costs others.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from meshd.core.residency.residents import Resident
+from meshd.core.routing.fairness import BATCH_PATIENCE_S
 
 GRACE_S = 3.0
 """How long a model waits before the ones in its way take no new jobs: short answers end sooner, and
@@ -53,6 +56,20 @@ class Waiting:
     behind: tuple[str, ...] = ()
     """The busy models whose place its model needs; empty while that has not been asked, and where
     its model is in memory."""
+    busy: tuple[str, ...] = ()
+    """All that were busy when that was asked: the place of another one may be enough as well."""
+    why: str = ""
+    """The sum, for people."""
+    batch: bool = False
+
+    def stops_in_s(self, now: float) -> float:
+        """So long it stops nobody; 0 or less: the models in its way take no new jobs."""
+        patience_s = BATCH_PATIENCE_S if self.batch else GRACE_S
+        return self.since + patience_s - now
+
+    def gives_way(self, now: float) -> bool:
+        """Whether interactive jobs go before it now."""
+        return self.batch and self.stops_in_s(now) > 0
 
 
 class Turns:
@@ -69,26 +86,31 @@ class Turns:
         """Jobs that wait."""
         return len(self._line)
 
-    def enter(self, model_id: str, now: float) -> Waiting:
+    def enter(self, model_id: str, now: float, *, batch: bool = False) -> Waiting:
         """A job waits from now on; until it leaves."""
-        self._line.append(Waiting(model_id, now))
+        self._line.append(Waiting(model_id, now, batch=batch))
         return self._line[-1]
 
     def leave(self, waiting: Waiting) -> None:
         """It waits no longer."""
         self._line.remove(waiting)
 
-    def position(self, waiting: Waiting) -> int:
+    def position(self, waiting: Waiting, now: float) -> int:
         """Its place in the line, counted from 1."""
-        return self._line.index(waiting) + 1
+        return self._order(now).index(waiting) + 1
+
+    def interactive(self, model_id: str) -> int:
+        """How many of those who wait for this model are no batch jobs."""
+        return sum(each.model_id == model_id and not each.batch for each in self._line)
 
     def came_in(self, model_id: str, now: float) -> None:
         """It is in memory. Its stretch begins where it waited for others to go; those are no longer
         in anybody's way to it."""
         for each in self._line:
             if each.model_id == model_id and each.behind:
-                self._until[model_id] = now + STRETCH_S
                 each.behind = ()
+                if not each.gives_way(now):
+                    self._until[model_id] = now + STRETCH_S
 
     def went(self, model_id: str) -> None:
         """It is no longer in memory."""
@@ -99,7 +121,7 @@ class Turns:
         if not self._line or self._stretch_s(model_id, now) > 0:
             return ""
         waits = (each for each in self._line if model_id in each.behind)
-        return next((each.model_id for each in waits if now - each.since >= GRACE_S), "")
+        return next((each.model_id for each in waits if each.stops_in_s(now) <= 0), "")
 
     def kept(self, residents: Iterable[Resident], now: float) -> list[Resident]:
         """The same, where those stay as if they were busy that had only a lull in their stretch."""
@@ -117,11 +139,16 @@ class Turns:
         if not waiting.behind:
             return True
         mine = set(waiting.behind)
-        earlier = takewhile(lambda each: each.model_id != waiting.model_id, self._line)
+        earlier = takewhile(lambda each: each.model_id != waiting.model_id, self._order(now))
         if any(mine.intersection(each.behind) for each in earlier):
             return False
         busy = {each.model_id for each in residents if each.busy}
-        return not mine <= busy
+        return not mine.union(waiting.busy) <= busy
+
+    def is_next(self, waiting: Waiting, now: float) -> bool:
+        """Its turn is certain: all in its way take no new jobs, and it is the first for whom."""
+        ways = {self.gives_way_to(each, now) for each in waiting.behind}
+        return ways == {waiting.model_id}
 
     def wait_s(
         self, model_id: str, behind: Sequence[str], now: float, load_s: Callable[[str], float]
@@ -133,9 +160,13 @@ class Turns:
             return DRAIN_GUESS_S + load_s(first) + STRETCH_S + DRAIN_GUESS_S
         if not behind:
             return 0.0
-        since = next((each.since for each in self._line if each.model_id == model_id), now)
+        mine = (each.stops_in_s(now) for each in self._line if each.model_id == model_id)
         longest_s = max(self._stretch_s(each, now) for each in behind)
-        return max(longest_s, GRACE_S - (now - since), 0.0) + DRAIN_GUESS_S
+        return max(longest_s, min(mine, default=GRACE_S), 0.0) + DRAIN_GUESS_S
+
+    def _order(self, now: float) -> list[Waiting]:
+        """In which they try: interactive ones first, then in order of arrival."""
+        return sorted(self._line, key=lambda each: each.gives_way(now))
 
     def _stretch_s(self, model_id: str, now: float) -> float:
         """What is left of its stretch."""

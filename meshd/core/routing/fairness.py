@@ -18,7 +18,8 @@ The rules:
 - an answer that another node began goes before everything that nobody has begun to read: its
   client sits before half a sentence. It is charged like any other;
 - a batch job waits for all interactive ones, until it has waited BATCH_PATIENCE_S; then it counts
-  as one of them, so it waits long and never for ever.
+  as one of them, so it waits long and never for ever. One that has a slot, and waits in its engine
+  for memory, keeps no interactive one out.
 
 Fading is done without touching what fades: everything is kept in tokens of one moment (`_epoch`),
 and what is added later is added larger. Orders then never change by waiting, as they should not.
@@ -230,6 +231,8 @@ class Ticket:
     """The rest of an answer of which its client has read the beginning."""
     number: int = field(default=0, init=False)
     started: float | None = field(default=None, init=False)
+    aside: bool = field(default=False, init=False)
+    """It has a slot, and lets interactive jobs have one like it."""
 
     @property
     def cost(self) -> float:
@@ -281,7 +284,7 @@ class FairQueue:
         self._next += 1
         self._shares.enter(ticket.person)
         self._count(ticket, 1)
-        if not self._length and len(self.running) < self.slots:
+        if not self._length and self._has_slot(ticket):
             self._start(ticket, now)
             return True
         tickets = self._waiting.setdefault(ticket.person, [])
@@ -292,7 +295,7 @@ class FairQueue:
 
     def start_next(self, now: float) -> Ticket | None:
         """Whoever's turn it is starts; None when no slot is free or nobody waits."""
-        if not self._length or len(self.running) >= self.slots:
+        if not self._length or self._taken() >= self.slots:
             return None
         scale = self._shares.counted_in(now)
 
@@ -302,6 +305,8 @@ class FairQueue:
             return self._turn(self._first(tickets, now), counter, len(tickets), scale, now)
 
         ticket = self._first(self._waiting[min(self._waiting, key=turn)], now)
+        if not self._has_slot(ticket):
+            return None
         self._remove(ticket)
         self._start(ticket, now)
         return ticket
@@ -353,6 +358,13 @@ class FairQueue:
         Somebody waits."""
         longest = max(self._waiting.values(), key=len)
         return longest[-1]
+
+    def _taken(self) -> int:
+        """Slots that are taken for an interactive job."""
+        return sum(not each.aside for each in self.running.values())
+
+    def _has_slot(self, ticket: Ticket) -> bool:
+        return len(self.running) < self.slots or (not ticket.batch and self._taken() < self.slots)
 
     def _count(self, ticket: Ticket, sign: int) -> None:
         self.prompt_tokens += sign * ticket.prompt_tokens

@@ -13,6 +13,7 @@ from meshd.core.residency.turns import (
     Turns,
     Waiting,
 )
+from meshd.core.routing.fairness import BATCH_PATIENCE_S
 
 GB = 10**9
 A_BUSY = Resident("a", 6 * GB, 0.0, busy=True)
@@ -98,6 +99,14 @@ def test_who_waits_tries_again_when_something_changed(turns: Turns) -> None:
     assert turns.may_try(first, [], 1.0)
 
 
+def test_another_place_may_be_enough(turns: Turns) -> None:
+    """Of a model that was busy when the load was refused, and is not any more."""
+    waiting = waits(turns, "b", "a")
+    waiting.busy = ("a", "c")
+    assert not turns.may_try(waiting, [A_BUSY, Resident("c", GB, 0.0, busy=True)], 1.0)
+    assert turns.may_try(waiting, [A_BUSY, Resident("c", GB, 0.0)], 1.0)
+
+
 def test_who_gives_way_does_not_try(turns: Turns) -> None:
     """Though its model may be in memory."""
     waits(turns, "b", "a")
@@ -111,7 +120,46 @@ def test_first_come_first_served(turns: Turns) -> None:
     again, aside = waits(turns, "b", "a", at=2.0), waits(turns, "d", "e", at=3.0)
     tries = [turns.may_try(each, [A_IDLE], 4.0) for each in (early, late, again, aside)]
     assert tries == [True, False, True, True]
-    assert [turns.position(each) for each in (early, late, again, aside)] == [1, 2, 3, 4]
+    assert [turns.position(each, 4.0) for each in (early, late, again, aside)] == [1, 2, 3, 4]
+
+
+def test_a_batch_job_stops_nobody_until_its_patience_ends(turns: Turns) -> None:
+    """As in any queue; then it counts as the others do."""
+    batch = turns.enter("b", 0.0, batch=True)
+    batch.behind = ("a",)
+    assert turns.gives_way_to("a", BATCH_PATIENCE_S - 0.1) == ""
+    assert turns.wait_s("b", ("a",), 10.0, load_s) == BATCH_PATIENCE_S - 10.0 + DRAIN_GUESS_S
+    assert turns.gives_way_to("a", BATCH_PATIENCE_S) == "b"
+
+
+def test_an_interactive_job_goes_before_a_batch_job(turns: Turns) -> None:
+    """Whoever came first, until the patience of the batch job ends."""
+    batch = turns.enter("b", 0.0, batch=True)
+    batch.behind = ("a",)
+    question = waits(turns, "c", "a", at=1.0)
+    later = BATCH_PATIENCE_S
+    for now, tries in ((1.0, [False, True]), (later, [True, False])):
+        assert [turns.may_try(each, [A_IDLE], now) for each in (batch, question)] == tries
+        assert [turns.position(each, now) == 1 for each in (batch, question)] == tries
+    assert [turns.interactive(model_id) for model_id in "abc"] == [0, 0, 1]
+
+
+def test_who_came_in_for_batch_jobs_has_no_stretch(turns: Turns) -> None:
+    """It came in at a moment when nobody asked, and somebody asks again."""
+    turns.enter("b", 0.0, batch=True).behind = ("a",)
+    turns.came_in("b", 10.0)
+    waits(turns, "a", "b", at=10.0)
+    assert turns.gives_way_to("b", 10.0 + GRACE_S) == "a"
+
+
+def test_who_is_next_is_known(turns: Turns) -> None:
+    """The first for whom all the models in its way have stopped."""
+    first, second = waits(turns, "b", "a"), waits(turns, "c", "a", "d")
+    assert not turns.is_next(first, GRACE_S - 0.1)
+    assert [turns.is_next(each, GRACE_S) for each in (first, second)] == [True, False]
+    first.behind = ()
+    assert not turns.is_next(first, GRACE_S)
+    assert turns.is_next(second, GRACE_S)
 
 
 def test_the_wait_is_told(turns: Turns) -> None:

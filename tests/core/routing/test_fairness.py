@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from meshd.core.routing.fairness import (
     ACCOUNTS_MAX,
-    BATCH_PATIENCE_S,
     CREDIT_TOKENS,
     HALF_LIFE_S,
     REBASE_HALF_LIVES,
@@ -220,30 +219,6 @@ def test_the_first_to_come_to_an_idle_node_starts_where_the_last_one_left() -> N
     line.arrive(ticket(BEN, 10), 0.0)
     assert shares.counter(ANNA) == shares.counter(BEN) - 10
     assert shares.counter(CLEO) == 0
-
-
-def test_batch_waits_for_everybody_interactive_and_not_for_ever() -> None:
-    """After its patience it is one of them."""
-    line = queue()
-    line.arrive(ticket(CLEO), 0.0)
-    line.arrive(ticket(BEN, batch=True), 0.0)
-    line.arrive(ticket(ANNA, 50_000), 1.0)
-    line.arrive(ticket(ANNA, 50_000), 1.0)
-    assert [each.person for each in line.order(2.0)] == [ANNA, ANNA, BEN]
-    later = BATCH_PATIENCE_S + 1.0
-    assert next(iter(line.order(later))).person == BEN
-
-
-def test_ones_own_batch_waits_for_ones_own_questions() -> None:
-    """The same within one person's jobs."""
-    line = queue()
-    line.arrive(ticket(), 0.0)
-    batch, question = ticket(batch=True), ticket()
-    for each in (batch, question):
-        line.arrive(each, 0.0)
-    assert line.order(0.0) == [question, batch]
-    line.end(next(iter(line.running.values())), 0, 0)
-    assert line.start_next(0.0) is question
 
 
 def test_an_answer_that_is_being_read_goes_before_what_nobody_has_begun_to_read() -> None:
