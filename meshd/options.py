@@ -232,7 +232,8 @@ OPTIONS: tuple[Option, ...] = (
         ("engines",),
         _read_engines,
         "SPEC",
-        "what answers here: llamacpp:PATH, openai:URL, emulated:model=..; repeat for more",
+        "what answers here: llamacpp:PATH, mlx:PATH, openai:URL, emulated:model=..;"
+        " repeat for more",
         many=True,
     ),
     Option(

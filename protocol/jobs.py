@@ -102,6 +102,7 @@ class Job:
     `prefix_text` and `prefix_tokens` are the beginning of an answer that is to be gone on with,
     `prefix_thought` what was thought before it, or so far.
     `person` says whose share of the mesh this is: a hash, the same on every node, never a key.
+    `deadline_s` is always 0 and nobody reads it.
     A `raw` job holds nothing but `raw`, and the model where one was named.
     """
 

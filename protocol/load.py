@@ -115,6 +115,8 @@ class LoadRecord:
 
     A pressure level from a later version reads as `warn`: less is sent there, and a node that is
     out of memory refuses for itself.
+
+    `prefix_digest` is always empty and nobody reads it: each model tells its own `prefixes`.
     """
 
     sequence: int = wire(Int())

@@ -161,7 +161,9 @@ def _split(url: str) -> SplitResult:
 
 def _object(status: int, raw: bytes, url: str) -> dict[str, Any]:
     if status == 401:
-        raise Trouble(WRONG_KEY, f"{url} wants another API key ({_said(raw)}); set {KEY_VARIABLE}")
+        raise Trouble(
+            WRONG_KEY, f"{url} wants an API key that it knows ({_said(raw)}); set {KEY_VARIABLE}"
+        )
     if status == 403:
         raise Trouble(WRONG_KEY, f"{url} does not let you: {_said(raw)}")
     if status == 409:

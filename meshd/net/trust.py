@@ -59,6 +59,9 @@ VOUCHER_TAG_BYTES = 16
 """A 128-bit MAC; a forger gets one guess per frame."""
 VOUCHER_BYTES = KEY_BYTES + VOUCHER_TAG_BYTES
 
+CARRY_KEY = "copy the mesh's key file there; the first one is made by: openssl rand -hex 32"
+KEEP_KEY = "restore it from a copy, or remove it to begin anew"
+
 NODE_KEY_FILE = "node.key"
 MESH_KEY_FILE = "mesh.key"
 
@@ -124,7 +127,7 @@ def read_mesh_key_file(path: Path) -> MeshKey:
 
     Raises TrustError when it is missing, readable by others, or holds anything else.
     """
-    return derive_mesh_key(_read_key(path))
+    return derive_mesh_key(_read_key(path, CARRY_KEY))
 
 
 def derive_mesh_key(secret: bytes) -> MeshKey:
@@ -187,16 +190,17 @@ def _kept_key(path: Path) -> bytes:
                 f"cannot write {path}: {error.strerror}; "
                 "make the directory writable or choose another with --state-dir"
             ) from None
-    return _read_key(path)
+    return _read_key(path, KEEP_KEY)
 
 
-def _read_key(path: Path) -> bytes:
+def _read_key(path: Path, mend: str) -> bytes:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(KEY_FILE_MAX_BYTES)
     except OSError as error:
-        raise TrustError(f"cannot read key file {path}: {error.strerror}") from None
+        cure = f"; {mend}" if isinstance(error, FileNotFoundError) else ""
+        raise TrustError(f"cannot read key file {path}: {error.strerror}{cure}") from None
     if os.name == "posix" and mode & 0o077:
         raise TrustError(
             f"key file {path} can be read by others (mode {mode & 0o777:04o}); "
@@ -206,6 +210,6 @@ def _read_key(path: Path) -> bytes:
     if KEY_TEXT.fullmatch(text) is None:
         raise TrustError(
             f"key file {path} does not hold {KEY_HEX_CHARS} hexadecimal characters "
-            f"(found {len(text)} bytes); restore it from a copy, or remove it to begin anew"
+            f"(found {len(text)} bytes); {mend}"
         )
     return bytes.fromhex(text.decode())

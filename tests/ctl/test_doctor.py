@@ -242,7 +242,7 @@ def test_a_node_that_wants_a_key_is_not_told_to_start(
 ) -> None:
     """It runs; its owner only has to say who asks."""
     daemon.status = 401
-    assert "wants another API key" in findings(capsys, daemon.url)["daemon"]
+    assert "wants an API key that it knows" in findings(capsys, daemon.url)["daemon"]
 
 
 @pytest.mark.parametrize(("later", "named"), [(7, False), (9, True)])

@@ -81,9 +81,15 @@ def test_key_file_that_others_can_read_is_refused_with_the_cure(tmp_path: Path, 
 
 
 def test_missing_key_file_is_named(tmp_path: Path) -> None:
-    """A wrong path is told from a wrong key."""
-    with pytest.raises(TrustError, match=r"cannot read key file .*none: No such file"):
+    """A wrong path is told from a wrong key, and where to get one."""
+    with pytest.raises(TrustError, match=r"cannot read key file .*none: No such file.*rand -hex"):
         trust.read_mesh_key_file(tmp_path / "none")
+
+
+def test_a_damaged_mesh_key_file_is_not_to_be_removed(tmp_path: Path) -> None:
+    """No new one would be made in its place, as in a state directory: another copy is due."""
+    with pytest.raises(TrustError, match=r"found 2 bytes\); copy the mesh's key file there"):
+        trust.read_mesh_key_file(key_file(tmp_path, "ab"))
 
 
 def test_label_does_not_give_the_key_away() -> None:

@@ -26,7 +26,7 @@ from dataclasses import replace
 from meshd.core.membership.health import LocalHealth
 from meshd.core.membership.kit import Kit
 from meshd.core.membership.post import Post
-from meshd.core.membership.precedence import INCARNATION_MAX, supersedes
+from meshd.core.membership.precedence import INCARNATION_MAX, answerable, supersedes
 from meshd.core.membership.suspicion import Suspicion, begin_suspicion
 from meshd.core.membership.table import GONE, LIVING, Change, Row, Table, row_from
 from meshd.core.membership.uplink import Uplink
@@ -87,10 +87,10 @@ class Beliefs:
         if claim.boot_id != row.boot_id:
             if now < row.quarantine_until:
                 return None
-            if claim.incarnation <= row.incarnation:
+            if claim.incarnation <= row.incarnation < INCARNATION_MAX:
                 self._post.tell(row, row.claim(), now)
                 return None
-        if claim.incarnation > row.incarnation:
+        if claim.incarnation > row.incarnation or _is_last_word(claim, row):
             self._rise(row, claim, "introduced itself", now)
         else:
             self.own_word(row, claim.incarnation, now)
@@ -180,7 +180,7 @@ class Beliefs:
 
     def hear(self, claim: Update, now: float) -> None:
         """A claim about somebody else than this node."""
-        if claim.incarnation > INCARNATION_MAX or self.ignores(claim.node_id):
+        if not answerable(claim) or self.ignores(claim.node_id):
             return
         row = self._table.rows.get(claim.node_id)
         if row is None:
@@ -250,7 +250,7 @@ class Beliefs:
 
     def _rise(self, row: Row, claim: Update, reason: str, now: float) -> None:
         """The owner speaks at a higher incarnation: all that was said of a lower one is void."""
-        self._describe(row, claim, now)
+        self._take_over(row, claim, now)
         if row.state != "alive":
             self._agenda.cancel(("tombstone", row.node_id))
             self._acquit(row, reason, now)
@@ -259,8 +259,10 @@ class Beliefs:
     def _describe(self, row: Row, claim: Update, now: float) -> None:
         """Take over what the owner said of itself at the claim's incarnation, whoever passes it on;
         nothing happens unless that is higher than what is held."""
-        if claim.incarnation <= row.incarnation:
-            return
+        if claim.incarnation > row.incarnation:
+            self._take_over(row, claim, now)
+
+    def _take_over(self, row: Row, claim: Update, now: float) -> None:
         if claim.boot_id != row.boot_id:
             if claim.boot_id in row.past_boots:
                 self._found_clone(row, claim, now)
@@ -342,6 +344,12 @@ class Beliefs:
     def _name(self, node_id: str) -> str:
         row = self._table.rows.get(node_id)
         return "a peer" if row is None else row.name
+
+
+def _is_last_word(claim: Update, row: Row) -> bool:
+    """Whether a node at the last incarnation says what it could only say at a higher one."""
+    news = claim.boot_id != row.boot_id or row.state in GONE
+    return claim.incarnation == row.incarnation == INCARNATION_MAX and news
 
 
 def _places(endpoints: tuple[object, ...]) -> str:

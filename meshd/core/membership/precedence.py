@@ -23,7 +23,9 @@ from protocol.messages import MEMBER_STATES, Update
 RANK = {state: rank for rank, state in enumerate(MEMBER_STATES)}
 
 INCARNATION_MAX = 2**62
-"""Claims beyond are not believed: an owner must always be able to answer with a higher one."""
+"""The last incarnation. Claims beyond it are not believed, and nobody else's accusation at it:
+an owner must always be able to answer with a higher one. At it, the owner's own Hello counts as
+higher, so a member that somebody drove to the end can still come back."""
 
 
 def rank(incarnation: int, state: str) -> tuple[int, int]:
@@ -34,6 +36,12 @@ def rank(incarnation: int, state: str) -> tuple[int, int]:
 def supersedes(claim: Update, incarnation: int, state: str) -> bool:
     """Whether the claim says more than what is held."""
     return rank(claim.incarnation, claim.state) > rank(incarnation, state)
+
+
+def answerable(claim: Update) -> bool:
+    """Whether its subject could answer what another says of it."""
+    most = INCARNATION_MAX if claim.state == "alive" else INCARNATION_MAX - 1
+    return claim.incarnation <= most
 
 
 def merge(one: Update, other: Update) -> Update:

@@ -190,7 +190,10 @@ class Assemblies(Generic[K]):
         assembly = self.waiting[key]
         if message.index != len(assembly.chunks) or not message.chunk:
             self.drop(key)
-            raise FlowError(f"piece {message.index} came where {len(assembly.chunks)} was due")
+            empty = "" if message.chunk else "empty "
+            raise FlowError(
+                f"{empty}piece {message.index} came where {len(assembly.chunks)} was due"
+            )
         assembly.missing_bytes -= len(message.chunk)
         if assembly.missing_bytes < 0:
             self.drop(key)

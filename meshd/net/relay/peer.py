@@ -245,7 +245,7 @@ class Peer:
         """Give the peer up: every open request fails at once, and the connection is closed."""
         if self._socket.closed:
             return
-        self._counters.lost_peers += 1
+        self._counters.lost_peers += self.connected
         self._end(cause)
 
     def close(self) -> None:
@@ -347,7 +347,7 @@ class Peer:
             self._questions.pop(nonce, None)
 
     def _answered(self, nonce: int, message: RelayMessage) -> None:
-        kind, answer = self._questions.get(nonce, (None, None))
+        kind, answer = self._questions.get(nonce, (RelayPong, None))  # a ping alone wants no more
         if kind is not type(message):
             self._counters.late += 1
         elif answer is not None and not answer.done():

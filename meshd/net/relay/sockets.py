@@ -111,7 +111,7 @@ class Counters:
     expired: int = 0
     """Forwarded requests freed because their asker vanished."""
     lost_peers: int = 0
-    """Connections to peers that broke."""
+    """Connections to peers that broke; not attempts that never became one."""
 
     def reject(self, reason: str) -> None:
         """Count a frame that `flow.Inspection` rejected."""

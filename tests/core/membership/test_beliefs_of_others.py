@@ -7,7 +7,7 @@ import pytest
 from meshd.core.membership.config import MembershipConfig
 from meshd.core.membership.precedence import INCARNATION_MAX
 from protocol.messages import Gossip, Hello, Ping
-from tests.core.membership.builders import A, B, C, D, beat, claim, endpoint, hello, link, met
+from tests.core.membership.builders import BOOT, A, B, C, D, beat, claim, endpoint, hello, link, met
 
 FLOOR = 0.6
 
@@ -104,6 +104,26 @@ def test_an_absurd_incarnation_is_not_believed() -> None:
     bench.hear(B, Gossip((claim(A, "dead", INCARNATION_MAX + 1),)))
     bench.hear(C, hello(C, incarnation=INCARNATION_MAX + 1))
     assert (bench.state(A), bench.state(C)) == ("alive", None)
+
+
+@pytest.mark.parametrize("state", ["suspect", "dead", "left"])
+def test_an_accusation_that_cannot_be_answered_is_not_believed(state: str) -> None:
+    """At the last incarnation the accused has no higher one, and would stay dead for everybody."""
+    bench = met(A, B)
+    bench.hear(B, Gossip((claim(A, state, INCARNATION_MAX, accuser=B),)))
+    assert (bench.state(A), bench.member(A).incarnation < INCARNATION_MAX) == ("alive", True)
+
+
+@pytest.mark.parametrize("boot_id", [BOOT, BOOT + 1])
+def test_a_node_at_the_last_incarnation_still_comes_back(boot_id: int) -> None:
+    """Whoever drove it there has not shut it out: its own Hello counts as higher."""
+    bench = met(A, B)
+    bench.hear(B, Gossip((claim(A, "left", INCARNATION_MAX - 1),)))
+    bench.hear(A, hello(A, incarnation=INCARNATION_MAX))
+    bench.answering.discard(A)
+    bench.advance_until(lambda: bench.state(A) == "dead")
+    bench.hear(A, hello(A, incarnation=INCARNATION_MAX, boot_id=boot_id), boot=boot_id)
+    assert (bench.state(A), bench.member(A).boot_id) == ("alive", boot_id)
 
 
 # Proof

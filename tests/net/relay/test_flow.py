@@ -159,6 +159,14 @@ def test_a_piece_of_an_unknown_request_is_a_key_error() -> None:
         Assemblies[str]().add("r", JobChunk("r", 1, b"x"))
 
 
+def test_an_empty_piece_is_called_one() -> None:
+    """Its number is right, so that alone would explain nothing."""
+    assemblies: Assemblies[str] = Assemblies()
+    assemblies.open("r", JobOpen("r", 3, 1, b"a"), 0.0)
+    with pytest.raises(FlowError, match="empty piece 1"):
+        assemblies.add("r", JobChunk("r", 1, b""))
+
+
 # Sending
 
 

@@ -174,7 +174,8 @@ async def test_credit_returns_for_frames_this_version_cannot_read(bench: Bench) 
 
 
 async def test_silence_is_asked_about_and_then_believed(bench: Bench) -> None:
-    """After SILENCE_S a ping; without a pong within PONG_TIMEOUT_S the request fails."""
+    """After SILENCE_S a ping; without a pong within PONG_TIMEOUT_S the request fails, and the peer
+    counts as lost."""
     task = await bench.ask()
     now = asyncio.get_running_loop().time()
     bench.client.watch(now + SILENCE_S - 0.5)
@@ -184,11 +185,11 @@ async def test_silence_is_asked_about_and_then_believed(bench: Bench) -> None:
     assert not task.done()
     bench.client.watch(now + SILENCE_S + PONG_TIMEOUT_S + 1)
     assert failure_of(await task).code == "unreachable"
-    assert bench.client.peers == {}
+    assert (bench.client.peers, bench.counters.lost_peers) == ({}, 1)
 
 
 async def test_a_pong_ends_the_suspicion(bench: Bench) -> None:
-    """A peer that answers pings keeps its requests, however long its prefill."""
+    """A peer that answers pings keeps its requests, however long its prefill; nothing is late."""
     task = await bench.ask()
     now = asyncio.get_running_loop().time()
     bench.client.watch(now + SILENCE_S + 0.5)
@@ -199,6 +200,7 @@ async def test_a_pong_ends_the_suspicion(bench: Bench) -> None:
     assert not task.done()
     bench.say(JobEvents("r-1", 0, (DONE,)))
     assert await task == [DONE]
+    assert counted(bench.counters) == {}
 
 
 async def test_a_body_on_its_way_buys_patience(bench: Bench) -> None:
@@ -215,13 +217,15 @@ async def test_a_body_on_its_way_buys_patience(bench: Bench) -> None:
 
 
 async def test_a_connection_that_is_not_made_in_time_is_given_up(bench: Bench) -> None:
-    """A listener that accepts and says nothing costs CONNECT_TIMEOUT_S."""
+    """A listener that accepts and says nothing costs CONNECT_TIMEOUT_S; who was never a peer is not
+    counted as a lost one."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         member = member_of(new_identity(), mute.getsockname()[1])
         task = asyncio.create_task(events_of(bench.client.generate(member, job())))
         await until(lambda: member.node_id in bench.client.peers)
         bench.client.watch(asyncio.get_running_loop().time() + CONNECT_TIMEOUT_S + 1)
         assert failure_of(await task).code == "unreachable"
+    assert bench.counters.lost_peers == 0
 
 
 async def test_an_idle_connection_is_closed(bench: Bench) -> None:
