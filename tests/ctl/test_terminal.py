@@ -127,9 +127,8 @@ def test_a_terminal_that_cannot_redraw_gets_no_top() -> None:
     assert "status --watch" in done.stderr
 
 
-@pytest.mark.parametrize("size", [(24, 80), (0, 0)])
-def test_top_fills_the_screen_and_gives_it_back(daemon: Any, size: tuple[int, int]) -> None:
-    """`q` leaves; the other screen and the cursor are as they were. A serial line has no size."""
+def top(daemon: Any, size: tuple[int, int]) -> tuple[subprocess.Popen[bytes], int, bytes]:
+    """`meshctl top` at work, its terminal, and what it has drawn."""
     quiet = {"requests": [], "open": 0}
     daemon.bodies = {
         **daemon.bodies,
@@ -147,8 +146,23 @@ def test_top_fills_the_screen_and_gives_it_back(daemon: Any, size: tuple[int, in
     text = b""
     while b"q leave" not in text:
         text += os.read(screen, 65_536)
+    return process, screen, text
+
+
+@pytest.mark.parametrize("size", [(24, 80), (0, 0)])
+def test_top_fills_the_screen_and_gives_it_back(daemon: Any, size: tuple[int, int]) -> None:
+    """`q` leaves; the other screen and the cursor are as they were. A serial line has no size."""
+    process, screen, text = top(daemon, size)
     os.write(screen, b"q")
     text += drain(screen).encode()
     assert process.wait(15) == 0
     assert text.startswith(b"\x1b[?1049h")
     assert text.endswith(b"\x1b[?1049l")
+
+
+def test_top_gives_the_screen_back_also_to_who_kills_it(daemon: Any) -> None:
+    """Not without a cursor, on the other screen, with keys that are not echoed."""
+    process, screen, _ = top(daemon, (24, 80))
+    process.send_signal(signal.SIGTERM)
+    assert drain(screen).endswith("\x1b[?25h\x1b[?1049l")
+    assert process.wait(15) == 128 + signal.SIGTERM
