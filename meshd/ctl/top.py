@@ -151,7 +151,8 @@ def _sparks(trends: Body, screen: Screen) -> list[str]:
         values = trends.get(key) or []
         last = next((value for value in reversed(values) if value is not None), None)
         now = UNKNOWN if last is None else f"{last:.3g}{unit}"
-        line = f"{title:>{SPARK_TITLE_CELLS}}{GAP}{sparkline(values, screen, cells):<{cells}}{GAP}{now}"
+        spark = sparkline(values, screen, cells)
+        line = f"{title:>{SPARK_TITLE_CELLS}}{GAP}{spark:<{cells}}{GAP}{now}"
         lines.append(line if screen.width is None else cut(line, screen.width, screen))
     return lines
 

@@ -113,6 +113,21 @@ def test_watch_says_that_the_node_answers_no_more(daemon: Any) -> None:
     assert "refused (500)" in shown.rpartition("\x1b[2J")[2]
 
 
+def test_watch_shows_no_control_characters_of_other_machines(daemon: Any) -> None:
+    """Nor in what it says of a node that is lost: its name, and why."""
+    body = daemon.bodies["/mesh/v1/status"]
+    body["members"][1] |= {"name": "attic\x1b]0;owned\x07", "state": "dead", "reason": "\x1b[8m"}
+    process, screen = start(daemon.url, "status", "--watch", columns=80)
+    shown = ""
+    while " is dead: " not in shown:
+        shown += os.read(screen, 65_536).decode()
+    process.send_signal(signal.SIGINT)
+    shown += drain(screen)
+    assert process.wait(15) == 130
+    assert "\x1b]0;" not in shown
+    assert "\x1b[8m" not in shown
+
+
 def test_a_terminal_that_cannot_redraw_gets_no_top() -> None:
     """An editor's shell window, say; the line names what it can do instead."""
     screen, terminal = pty.openpty()
