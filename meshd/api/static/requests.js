@@ -57,7 +57,7 @@ function Story({ id, state }) {
   const last = story.decisions[story.decisions.length - 1];
   return html`<section class="note" aria-label="One request">
     <strong class="mono">${story.id}</strong> <a href="#requests">close</a>
-    <p>${story.model}: ${story.message ?? last?.reason ?? ""}</p>
+    <p><bdi>${story.model}</bdi>: ${story.message ?? last?.reason ?? ""}</p>
     <${Tries} attempts=${story.attempts} />
     ${last && html`<h3 class="small">Why here: expected seconds, by node</h3><${Scores} decision=${last} />`}
   </section>`;

@@ -1,0 +1,86 @@
+"""The dashboard's page in a real browser, its node played by the test: odd names, odd answers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from meshd.api.pages import Pages
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+NODE = "http://node.invalid/"
+PHONE = {"width": 360, "height": 800}
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)"),
+    pytest.mark.timeout(120),
+    pytest.mark.slow,
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One headless Chromium."""
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A phone's page of two nodes with one model, whose names are the longest there are; what it
+    says of errors in its own code is an error of the test. No stream of events can be had."""
+    files = Pages()
+
+    def play(route):
+        path = urlsplit(route.request.url).path
+        found = files.reply(path, None)
+        if found is None:
+            route.fulfill(status=404, json={})
+        else:
+            route.fulfill(body=found.body, content_type=found.content_type)
+
+    opened = browser.new_page(viewport=PHONE)
+    complaints = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.route(f"{NODE}**", play)
+    opened.route("**/mesh/v1/status", lambda route: route.fulfill(json=status()))
+    opened.route("**/mesh/v1/requests", lambda route: route.fulfill(json={"requests": []}))
+    yield opened
+    opened.close()
+    assert complaints == []
+
+
+def status():
+    """The body of `/mesh/v1/status`, as far as the page reads it. The model's name begins in
+    Arabic."""
+    model = {"id": "\u0642\u0635\u0629" + "m" * 125, "warm": True, "generation_tps": 20.0}
+    model |= {"engine": "llamacpp", "context_length": 8192, "size_bytes": 10**9}
+    members = [
+        {"id": name, "name": name + "n" * 62, "state": "alive", "models": [model], "endpoints": []}
+        for name in ("a", "b")
+    ]
+    totals = dict.fromkeys(("nodes", "models", "warm_models", "in_flight", "queued"), 1)
+    totals["memory_available_bytes"] = 10**9
+    return {"self": "a", "node": {"name": "a" * 63}, "members": members, "totals": totals}
+
+
+@pytest.mark.parametrize("room", ["mesh", "try", "node"])
+def test_no_name_is_wider_than_a_phone(page, room):
+    """Of a node 63 letters, of a model 128."""
+    page.goto(f"{NODE}#{room}")
+    expect(page.get_by_role("main")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_names_spoil_no_picture_and_no_figure(page):
+    """In the picture a long name is told by its ends, where two machines' names differ; a name
+    that is read from right to left turns no figure round that stands beside it."""
+    page.goto(NODE)
+    expect(page.locator("svg").get_by_text(re.compile("^an+…n+$"))).to_be_visible()
+    expect(page.locator(".card bdi")).to_have_text([status()["members"][0]["models"][0]["id"]] * 2)
