@@ -84,3 +84,73 @@ def test_names_spoil_no_picture_and_no_figure(page):
     page.goto(NODE)
     expect(page.locator("svg").get_by_text(re.compile("^an+…n+$"))).to_be_visible()
     expect(page.locator(".card bdi")).to_have_text([status()["members"][0]["models"][0]["id"]] * 2)
+
+
+def stream(*words):
+    """An answer in a stream: each word a comment, or the first choice of a chunk."""
+    chunks = [word if word.startswith(":") else f'data: {{"choices": [{word}]}}' for word in words]
+    text = "".join(f"{chunk}\n\n" for chunk in [*chunks, "data: [DONE]"])
+    return {"content_type": "text/event-stream", "body": text}
+
+
+CREDIT = ": x-mesh-node: attic x-mesh-model: m x-mesh-route-reason: peer; soonest of 2 "
+CREDIT += "x-mesh-load-age-ms: 1"
+
+THOUGHT = '{"delta": {"reasoning_content": "hm"}}', '{"delta": {}, "finish_reason": "length"}'
+
+
+def ask(page, question):
+    """Ask it, and wait for the end of the answer."""
+    page.get_by_label("Your question").fill(question)
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".talk li.user").last).to_have_text(question)
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    return page.locator(".talk li.assistant").last
+
+
+def test_the_playground_says_who_answered_however_late_that_is_known(page):
+    """Not in the head of a stream that had to wait, and not only who began: comments say it."""
+    said = stream(CREDIT, '{"delta": {"content": "Here."}}', ": continued on desk")
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(**said))
+    page.goto(f"{NODE}#try")
+    answer = ask(page, "Where?")
+    expect(answer).to_contain_text("Here.")
+    expect(answer).to_contain_text(
+        re.compile("attic · peer; soonest of 2 · .* · continued on desk$")
+    )
+
+
+def test_a_question_without_an_answer_is_said_to_have_none_and_not_told_again(page):
+    """All its words were thought, or it failed: no dots as if more came, and no model is told of
+    turns that do not alternate."""
+    answers = [stream(*THOUGHT), {"status": 503, "json": {"error": {"message": "too busy"}}}]
+    answers.append(stream('{"delta": {"content": "Now."}}'))
+    told = []
+
+    def play(route):
+        told.append([turn["content"] for turn in route.request.post_data_json["messages"]])
+        route.fulfill(**answers.pop(0))
+
+    page.route("**/v1/chat/completions", play)
+    page.goto(f"{NODE}#try")
+    thought = re.compile(r"^\(no answer\).*cut at its longest$", re.DOTALL)
+    expect(ask(page, "Why?")).to_contain_text(thought)
+    expect(ask(page, "When?")).to_contain_text(re.compile(r"^\(no answer\)\s*too busy$"))
+    expect(ask(page, "And now?")).to_contain_text("Now.")
+    assert told == [["Why?"], ["When?"], ["And now?"]]
+    # and what was answered is told
+    answers.append(stream('{"delta": {"content": "Yes."}}'))
+    ask(page, "Sure?")
+    assert told[-1] == ["And now?", "Now.", "Sure?"]
+
+
+def test_a_question_is_shown_while_nobody_has_begun_to_answer(page):
+    """A cold model takes half a minute to its first word; the question has left its box."""
+    page.route("**/v1/chat/completions", lambda route: None)
+    page.goto(f"{NODE}#try")
+    page.get_by_label("Your question").fill("Is anybody there?")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".talk li.user")).to_have_text("Is anybody there?")
+    expect(page.locator(".talk li.assistant")).to_have_text("…")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".talk li.assistant")).to_contain_text("stopped")
