@@ -50,10 +50,19 @@ def page(browser):
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.route(f"{NODE}**", play)
     opened.route("**/mesh/v1/status", lambda route: route.fulfill(json=status()))
+    opened.route("**/mesh/v1/trends", lambda route: route.fulfill(json=TRENDS))
     opened.route("**/mesh/v1/requests", lambda route: route.fulfill(json={"requests": []}))
     yield opened
     opened.close()
     assert complaints == []
+
+
+TRENDS = {"age_s": [10, 0], "in_flight": [1, 2], "queued": [0, 1]}
+TRENDS |= {name: [0.5, None] for name in ("ttft_p50_s", "ttft_p95_s", "memory_ratio", "pressure")}
+TRENDS |= {"tokens_per_s": [3, 4]}
+
+REQUEST = {"id": "r-1", "state": "running", "model": "m", "node": "pi", "node_id": "c"}
+STORY = REQUEST | {"message": None, "attempts": [], "decisions": []}
 
 
 def status():
@@ -84,6 +93,52 @@ def test_names_spoil_no_picture_and_no_figure(page):
     page.goto(NODE)
     expect(page.locator("svg").get_by_text(re.compile("^an+…n+$"))).to_be_visible()
     expect(page.locator(".card bdi")).to_have_text([status()["members"][0]["models"][0]["id"]] * 2)
+
+
+def test_of_two_machines_with_one_name_the_one_that_works_is_shown_to(page):
+    """Two Raspberry Pis that nobody named: the line moves to whom the request is at, and the
+    choice stands out in its table."""
+    body = status()
+    body["members"][1]["name"] = "pi"
+    body["members"].append(body["members"][1] | {"id": "c"})
+    candidates = [{"id": name, "node": "pi", "score_s": 1.0} for name in ("b", "c")]
+    choice = {"candidates": candidates, "chosen": "pi", "chosen_id": "c"}
+    page.route("**/mesh/v1/status", lambda route: route.fulfill(json=body))
+    page.route("**/mesh/v1/requests", lambda route: route.fulfill(json={"requests": [REQUEST]}))
+    story = STORY | {"decisions": [choice]}
+    page.route("**/mesh/v1/requests/r-1", lambda route: route.fulfill(json=story))
+    page.goto(NODE)
+    links = page.locator("svg .link")
+    expect(page.locator("svg .flow")).to_have_attribute("x2", links.last.get_attribute("x2"))
+    page.goto(f"{NODE}#requests/r-1")
+    rows = page.get_by_role("region", name="Scores").get_by_role("row")
+    expect(rows).to_have_count(3)
+    expect(rows.locator("strong")).to_have_count(1)
+
+
+def test_a_story_that_could_not_be_had_once_is_told_the_next_time(page):
+    """The node was away for a moment; the request went on, and its state changed."""
+    rows = [REQUEST]
+    page.clock.install()
+    page.route("**/mesh/v1/requests", lambda route: route.fulfill(json={"requests": rows}))
+    page.route("**/mesh/v1/requests/r-1", lambda route: route.fulfill(status=503, json={}))
+    page.goto(f"{NODE}#requests/r-1")
+    expect(page.get_by_role("alert")).to_contain_text("503")
+    page.route("**/mesh/v1/requests/r-1", lambda route: route.fulfill(json=STORY))
+    rows[0] = REQUEST | {"state": "done"}
+    page.clock.run_for(2_500)
+    expect(page.get_by_label("One request")).to_be_visible()
+
+
+def test_charts_are_painted_anew_when_evening_turns_the_page_dark(page):
+    """Else their words are dark on dark in a tab that stays open."""
+    page.emulate_media(color_scheme="light")
+    page.goto(NODE)
+    line = page.locator(".u-series .u-marker").nth(1)
+    light = line.get_attribute("style")
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator(".chart")).to_have_count(4)
+    expect(line).not_to_have_attribute("style", light)
 
 
 def stream(*words):

@@ -44,8 +44,7 @@ function Node({ node, at: [x, y], self }) {
 
 export function Picture({ members, self, requests }) {
   const at = places(members, self);
-  const running = requests.filter((row) => row.state === "running" && row.node);
-  const busy = new Set(running.map((row) => members.find((node) => node.name === row.node)?.id));
+  const busy = new Set(requests.filter((row) => row.state === "running").map((row) => row.node_id));
   const [cx, cy] = at.get(self);
   const told = members.map((node) => `${node.name} ${standing(node)}`).join(", ");
   return html`<svg class="picture" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img"
