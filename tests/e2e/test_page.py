@@ -141,6 +141,14 @@ def test_charts_are_painted_anew_when_evening_turns_the_page_dark(page):
     expect(line).not_to_have_attribute("style", light)
 
 
+def test_an_owner_whose_node_is_away_is_told_so(page):
+    """In words, and not in those of the browser, which say neither what failed nor what to do."""
+    page.route("**/mesh/v1/drain", lambda route: route.abort())
+    page.goto(f"{NODE}#node")
+    page.get_by_role("button", name="Drain").click()
+    expect(page.get_by_role("status")).to_contain_text("no connection to the node")
+
+
 def stream(*words):
     """An answer in a stream: each word a comment, or the first choice of a chunk."""
     chunks = [word if word.startswith(":") else f'data: {{"choices": [{word}]}}' for word in words]

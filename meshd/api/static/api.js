@@ -21,8 +21,17 @@ export function headers(more = {}) {
   return key ? { ...more, authorization: `Bearer ${key}` } : more;
 }
 
+// As `fetch`; that nobody was there is said in our words, as each browser has its own.
+export async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    throw error instanceof TypeError ? new Error("no connection to the node; is meshd running there?") : error;
+  }
+}
+
 export async function ask(path, { method = "GET", body, signal } = {}) {
-  const answer = await fetch(path, {
+  const answer = await reach(path, {
     method,
     signal,
     headers: headers(body === undefined ? {} : { "content-type": "application/json" }),

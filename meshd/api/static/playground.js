@@ -1,7 +1,7 @@
 // A conversation with the mesh that shows which node answered, and why that one.
 
 import { html, useRef, useState } from "./vendor/htm-preact.js";
-import { COMMENT, events, headers, refusal } from "./api.js";
+import { COMMENT, events, headers, reach, refusal } from "./api.js";
 import { plain, time } from "./words.js";
 
 // Who answers is said in the head; where that went out before anybody was chosen, in a comment. A
@@ -63,7 +63,7 @@ export function Playground({ models }) {
 async function stream(model, talk, answer, signal, show) {
   const began = performance.now();
   const messages = talk.map(({ role, content }) => ({ role, content }));
-  const reply = await fetch("/v1/chat/completions", {
+  const reply = await reach("/v1/chat/completions", {
     method: "POST",
     signal,
     headers: headers({ "content-type": "application/json" }),
