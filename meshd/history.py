@@ -240,6 +240,7 @@ def _row(story: Story, now: float) -> dict[str, Any]:
         "priority": story.priority,
         "stream": story.stream,
         "node": attempts[-1].node if attempts else None,
+        "node_id": attempts[-1].node_id if attempts else None,
         "queue_position": story.position if story.state == "queued" else None,
         "queue_wait_s": _rounded(story.wait_s) if story.state == "queued" else None,
         "age_s": _since(story.opened_at, now),

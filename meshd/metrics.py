@@ -111,7 +111,9 @@ METRICS: dict[str, Metric] = {
 """Every metric by name. A counter's page name has `_total` added."""
 
 LINKS = "control_links"
-"""Among the node's own counters the one that also falls, which no counter of Prometheus' may."""
+FALLING = frozenset({LINKS, "control_strangers"})
+"""The node's own counters that also fall, which no counter of Prometheus' may: nodes that are
+connected, and connections that have not shown the mesh key yet."""
 
 PRESSURE_RATIO = {"normal": 0.0, "warn": 0.5, "critical": 1.0}
 
@@ -244,7 +246,7 @@ def _gauges(
         "mesh_model_prompt_tokens_per_second": {
             (row.model_id,): row.prompt_tps for row in load.models
         },
-        "mesh_events": {(name,): count for name, count in counters.items() if name != LINKS},
+        "mesh_events": {(name,): n for name, n in counters.items() if name not in FALLING},
     }
 
 

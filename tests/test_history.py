@@ -62,6 +62,7 @@ def test_a_request_is_told_from_its_arrival_to_its_end() -> None:
         "priority": "interactive",
         "stream": True,
         "node": "attic",
+        "node_id": "2" * 32,
         "queue_position": None,
         "queue_wait_s": None,
         "age_s": 10.0,

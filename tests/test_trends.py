@@ -44,6 +44,30 @@ def test_a_row_tells_of_what_ended_since_the_last() -> None:
     assert body["memory_ratio"] == [0.5, 0.5, 0.5]
 
 
+def test_the_words_of_a_long_answer_are_shared_out_over_its_time() -> None:
+    """An answer of 20 tokens a second is shown as that, however long it took; none are lost, nor
+    counted twice."""
+    history, trends = History(), Trends()
+    trends.sample((), load(), 100, 0.0)
+    story = history.opened(Job(request_id="r", kind="chat", model="m"), 1.0)
+    story.first_byte(5.0)
+    trends.sample(history.ended_stories(), load(), 100, 10.0)
+    trends.sample(history.ended_stories(), load(), 100, 20.0)
+    story.finished(Finish("stop", 5, 440), 27.0)
+    trends.sample(history.ended_stories(), load(), 100, 30.0)
+    assert trends.body(30.0)["tokens_per_s"] == [0.0, 10.0, 20.0, 14.0]
+
+
+def test_words_that_took_no_time_are_counted_too() -> None:
+    """An engine may give an answer as a whole."""
+    history, trends = History(), Trends()
+    story = history.opened(Job(request_id="r", kind="chat", model="m"), 4.0)
+    story.first_byte(5.0)
+    story.finished(Finish("stop", 5, 40), 5.0)
+    trends.sample(history.ended_stories(), load(), 100, 10.0)
+    assert trends.body(10.0)["tokens_per_s"] == [2.0]
+
+
 def test_an_hour_is_kept_and_no_more() -> None:
     """Every column is as long as the others."""
     trends = Trends()

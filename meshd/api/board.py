@@ -14,7 +14,7 @@ from meshd.api import sse
 from meshd.api.answers import Stream
 from meshd.api.dialect import SSE_LINES, SseEncoder
 from meshd.api.errors import ApiError
-from meshd.api.live import ROWS, Live
+from meshd.api.live import ROWS, Allowed, Live
 from meshd.api.pages import FOLDER, PAGE, Pages
 from meshd.api.paths import Found, Route
 from meshd.api.replies import Reply, json_reply
@@ -57,15 +57,18 @@ class Board:
         self._pages = Pages()
         self._live = Live({"status": views.status, "requests": lambda: views.requests(ROWS)})
 
-    def answer(self, found: Found, headers: Mapping[str, str]) -> Reply | Stream | None:
-        """The answer; None where it is not this module's to give. Raises ApiError."""
+    def answer(
+        self, found: Found, headers: Mapping[str, str], allowed: Allowed
+    ) -> Reply | Stream | None:
+        """The answer; None where it is not this module's to give. An endless one ends when
+        `allowed` says no. Raises ApiError."""
         match found.route:
             case Route.ROOT if "text/html" in headers.get("accept", ""):
                 return self._pages.reply(PAGE, headers.get("if-none-match"))
             case Route.ASSET:
                 return self._file(found.name, headers.get("if-none-match"))
             case Route.EVENTS:
-                events = cast("EventStream", self._live.open())
+                events = cast("EventStream", self._live.open(allowed))
                 return Stream(SSE_LINES, sse.PING, events, _AsTheyAre(), endless=True)
             case Route.TRENDS:
                 return json_reply(self._views.trends())

@@ -5,7 +5,8 @@
 
 One look a second serves every open page: the first page to wake makes the bytes, the others send
 the same. What has not changed is not sent again; a silent stream still says so with a comment,
-which is how a page learns that the node is there.
+which is how a page learns that the node is there. A stream outlives the API key that opened it by
+one look at most.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ ROWS = 50
 
 Look = Callable[[], Mapping[str, Any]]
 
+Allowed = Callable[[], bool]
+"""Whether who watches may still do so."""
+
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -45,8 +49,9 @@ class Live:
         self._made_at = float("-inf")
         self._made: dict[str, bytes] = {}
 
-    def open(self) -> AsyncGenerator[bytes, None]:
-        """A stream for one page; closing it ends it. Raises ApiError (429)."""
+    def open(self, allowed: Allowed) -> AsyncGenerator[bytes, None]:
+        """A stream for one page, asked before each look; closing it ends it. Raises ApiError
+        (429)."""
         if self._watching >= PAGES_MAX:
             raise ApiError(
                 429,
@@ -54,13 +59,13 @@ class Live:
                 code="too_many_watchers",
                 headers=(("retry-after", "10"),),
             )
-        return self._watch()
+        return self._watch(allowed)
 
-    async def _watch(self) -> AsyncGenerator[bytes, None]:
+    async def _watch(self, allowed: Allowed) -> AsyncGenerator[bytes, None]:
         self._watching += 1
         sent: dict[str, bytes] = {}
         try:
-            while True:
+            while allowed():
                 fresh = {
                     name: data for name, data in self._look().items() if sent.get(name) != data
                 }

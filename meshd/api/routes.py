@@ -176,13 +176,15 @@ class Routes:
             exchange.reply(_preflight())
             return
         found = find(method, _target(request))
-        key_name = None
-        if self._auth is not None and found.route not in PUBLIC:
-            key_name = _key_owner(self._auth, api_key(headers))
+        key_name, auth = None, self._auth
+        if auth is not None and found.route not in PUBLIC:
+            key_name = _key_owner(auth, api_key(headers))
         if found.route in OWNERS:
-            check_owner(headers, request.remote, vouched=self._auth is not None)
+            check_owner(headers, request.remote, vouched=auth is not None)
         if self._board is not None and found.route in BOARD:
-            shown = self._board.answer(found, headers)
+            shown = self._board.answer(
+                found, headers, lambda: auth is None or bool(auth(api_key(headers)))
+            )
             if shown is not None:
                 await self._write(exchange, shown, request_id)
                 return

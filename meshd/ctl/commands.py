@@ -35,7 +35,7 @@ from meshd.ctl.housing import change_model
 from meshd.ctl.models import models_lines
 from meshd.ctl.peers import peers_lines
 from meshd.ctl.requests import requests
-from meshd.ctl.screen import REDRAW, Cell, Column, Screen, supports_redraw, table
+from meshd.ctl.screen import REDRAW, Cell, Column, Screen, clean, supports_redraw, table
 from meshd.ctl.status import status_lines, troubles
 from meshd.replacing import alone_in
 
@@ -79,8 +79,9 @@ def _watch(args: Namespace) -> None:
 
 
 def _screenful(body: Body, args: Namespace) -> list[str]:
-    draw = partial(status_lines, screen=screen_now(), wide=args.wide)
-    return [*shaped(draw, body), *shaped(troubles, body)]
+    screen = screen_now()
+    draw = partial(status_lines, screen=screen, wide=args.wide)
+    return [*shaped(draw, body), *(clean(line, screen) for line in shaped(troubles, body))]
 
 
 def peers(args: Namespace) -> int:

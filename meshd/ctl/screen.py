@@ -156,6 +156,8 @@ def cut(text: str, width: int, screen: Screen) -> str:
     """At most `width` columns of `text`; what is missing is marked."""
     if measure(text) <= width:
         return text
+    if width < 1:
+        return ""
     while text and measure(text) > width - 1:
         text = text[:-1]
     return text + ("…" if screen.unicode else "~")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meshd.ctl.screen import Cell, Column, Row, Screen, clean, cut, fold, table
+from meshd.ctl.screen import GAP, Cell, Column, Row, Screen, clean, cut, fold, measure, table
 from meshd.ctl.words import UNKNOWN, bytes_words, counted, rate_words, seconds_words
 
 STATE_STYLES = {"alive": "good", "suspect": "warn", "dead": "bad", "left": "dim"}
@@ -69,10 +69,14 @@ def troubles(body: Body) -> list[str]:
 
 def _head(body: Body, screen: Screen) -> str:
     node, mesh = body["node"], body["mesh"]
-    name = screen.paint(clean(node["name"], screen), "bold")
+    name = clean(node["name"], screen)
     rest = f"meshd {node['version']}, up {seconds_words(node['uptime_s'])}, mesh {mesh['label']}"
-    room = len(rest) if screen.width is None else screen.width - len(node["name"]) - 2
-    return f"{name}  {screen.paint(cut(clean(rest, screen), max(1, room), screen), 'dim')}"
+    rest = clean(rest, screen)
+    if screen.width is not None:
+        name = cut(name, screen.width, screen)
+        rest = cut(rest, screen.width - measure(name) - len(GAP), screen)
+    painted = screen.paint(name, "bold"), screen.paint(rest, "dim") if rest else ""
+    return GAP.join(part for part in painted if part)
 
 
 def _wait_words(wait: Body) -> str:

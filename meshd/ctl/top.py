@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,15 +20,22 @@ from typing import Any
 from meshd.ctl import client, exits
 from meshd.ctl.console import node_of, screen_now, shaped
 from meshd.ctl.exits import Trouble
-from meshd.ctl.screen import Cell, Column, Screen, clean, cut, supports_redraw, table
+from meshd.ctl.screen import GAP, Cell, Column, Screen, clean, cut, supports_redraw, table
 from meshd.ctl.status import status_lines
 from meshd.ctl.words import UNKNOWN, seconds_words
 
 LOOK_EVERY_S = 1.0
 """Pause between frames: loads are gossiped about as often."""
 
+LOOK_LIMIT_S = 3.0
+"""A look that takes longer is given up: while it lasts, no key is heard."""
+
 SPARK_CELLS = 40
-"""Samples drawn: the last seven minutes at one in ten seconds."""
+"""Samples drawn: the last seven minutes at one in ten seconds. Fewer on a narrow terminal."""
+
+SPARK_TITLE_CELLS = 10
+SPARK_NOW_CELLS = 8
+"""Beside a sparkline: the longest title, and what most figures of now take."""
 
 ROWS_MAX = 30
 """Requests asked for: a tall screen's worth."""
@@ -69,7 +77,7 @@ class View:
             self.wide = not self.wide
         elif key in {"m", "n"}:
             self.order = {"m": "memory", "n": "name"}[key]
-        return key not in {"q", "\x03", "\x04"}
+        return key not in {"q", "\x03", "\x04", ""}  # nothing: nobody is at the keys any more
 
 
 def top(args: Namespace) -> int:
@@ -79,7 +87,7 @@ def top(args: Namespace) -> int:
             exits.FAILURE,
             "top needs a terminal that can redraw; `meshctl status --watch` needs none",
         )
-    node, view = node_of(args, client.TIMEOUT_S), View()
+    node, view = node_of(args, LOOK_LIMIT_S), View()
     looked = _look(node)
     with _full_screen():
         while True:
@@ -121,10 +129,10 @@ def _work(requests: Body, screen: Screen) -> list[str]:
     return ["", *table(COLUMNS, rows, screen)] if rows else []
 
 
-def sparkline(values: Sequence[float | None], screen: Screen) -> str:
-    """The last SPARK_CELLS values, each as a height; a gap where there is none."""
+def sparkline(values: Sequence[float | None], screen: Screen, cells: int = SPARK_CELLS) -> str:
+    """The last `cells` values, each as a height; a gap where there is none."""
     levels = LEVELS if screen.unicode else PLAIN_LEVELS
-    shown = list(values)[-SPARK_CELLS:]
+    shown = list(values)[-cells:]
     most = max((value for value in shown if value is not None), default=0.0) or 1.0
     steps = len(levels) - 1
     return "".join(
@@ -134,12 +142,17 @@ def sparkline(values: Sequence[float | None], screen: Screen) -> str:
 
 
 def _sparks(trends: Body, screen: Screen) -> list[str]:
+    beside = SPARK_TITLE_CELLS + SPARK_NOW_CELLS + 2 * len(GAP)
+    cells = SPARK_CELLS
+    if screen.width is not None:
+        cells = max(1, min(cells, screen.width - beside))
     lines = []
     for title, key, unit in SPARKS:
         values = trends.get(key) or []
         last = next((value for value in reversed(values) if value is not None), None)
         now = UNKNOWN if last is None else f"{last:.3g}{unit}"
-        line = f"{title:>10}  {sparkline(values, screen):<{SPARK_CELLS}}  {now}"
+        spark = sparkline(values, screen, cells)
+        line = f"{title:>{SPARK_TITLE_CELLS}}{GAP}{spark:<{cells}}{GAP}{now}"
         lines.append(line if screen.width is None else cut(line, screen.width, screen))
     return lines
 
@@ -176,12 +189,20 @@ def _look(node: client.Node) -> tuple[Body, Body, Body]:
     )
 
 
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)  # as shells number it
+
+
 @contextmanager
 def _full_screen() -> Iterator[None]:
-    """The other screen, no cursor, keys at once; all of it put back whatever happens."""
+    """The other screen, no cursor, keys at once; all of it put back whatever happens, also where
+    somebody ends it with `kill`. Ctrl-Z would leave the shell on the other screen: it does
+    nothing."""
     import termios  # not on every system that meshctl runs on
     import tty
 
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     before = termios.tcgetattr(sys.stdin)
     sys.stdout.write("\x1b[?1049h\x1b[?25l")
     try:

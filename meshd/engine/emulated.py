@@ -212,8 +212,10 @@ class EmulatedEngine:
         return failure_of("unsupported", message, elsewhere=True)
 
     async def _warm(self) -> None:
-        self._warm_at = min(self._warm_at, time.monotonic() + self._spec.load_s)
-        await asyncio.sleep(max(0.0, self._warm_at - time.monotonic()))
+        """Wait until it is loaded; a loop's timer may go off up to a millisecond early."""
+        warm_at = self._warm_at = min(self._warm_at, time.monotonic() + self._spec.load_s)
+        while (missing_s := warm_at - time.monotonic()) > 0:  # noqa: ASYNC110 - time is awaited
+            await asyncio.sleep(missing_s)
 
     def _check_known(self, model_id: str) -> None:
         if model_id != self._spec.model:

@@ -67,13 +67,13 @@ def test_bodies_of_another_version_are_said_to_be_that(daemon: Any) -> None:
 
 
 def test_keys_choose_what_is_seen() -> None:
-    """w, m, n; q and Ctrl-C leave."""
+    """w, m, n; q and Ctrl-C leave, and so does a terminal that is gone."""
     view = View()
     assert view.press("w")
     assert view.wide
     assert view.press("m")
     assert view.order == "memory"
-    assert [view.press(key) for key in ("x", "q", "\x03")] == [True, False, False]
+    assert [view.press(key) for key in ("x", "q", "\x03", "")] == [True, False, False, False]
 
 
 def test_a_sparkline_shows_the_last_samples_to_scale() -> None:
@@ -82,6 +82,17 @@ def test_a_sparkline_shows_the_last_samples_to_scale() -> None:
     assert sparkline([0.0, 0.0], Screen()) == LEVELS[1] * 2
     assert len(sparkline([1.0] * 500, Screen())) == SPARK_CELLS
     assert sparkline([1.0], Screen(unicode=False)) == "%"
+
+
+def test_a_narrow_terminal_keeps_the_figures_beside_the_sparklines(daemon: Any) -> None:
+    """The figure of now is what is looked for; the line that leads to it can be shorter."""
+    status = daemon.bodies["/mesh/v1/status"]
+    trends = {"tokens_per_s": [12.5] * 60}
+    screen = Screen(width=40)
+    lines = frame(status, {"requests": []}, trends, view=View(), screen=screen, height=40)
+    (line,) = (line for line in lines if "tokens/s" in line)
+    assert line.endswith(f"{LEVELS[8]}  12.5")
+    assert max(map(len, lines)) <= 40
 
 
 def test_top_wants_a_terminal() -> None:

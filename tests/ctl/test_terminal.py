@@ -113,6 +113,21 @@ def test_watch_says_that_the_node_answers_no_more(daemon: Any) -> None:
     assert "refused (500)" in shown.rpartition("\x1b[2J")[2]
 
 
+def test_watch_shows_no_control_characters_of_other_machines(daemon: Any) -> None:
+    """Nor in what it says of a node that is lost: its name, and why."""
+    body = daemon.bodies["/mesh/v1/status"]
+    body["members"][1] |= {"name": "attic\x1b]0;owned\x07", "state": "dead", "reason": "\x1b[8m"}
+    process, screen = start(daemon.url, "status", "--watch", columns=80)
+    shown = ""
+    while " is dead: " not in shown:
+        shown += os.read(screen, 65_536).decode()
+    process.send_signal(signal.SIGINT)
+    shown += drain(screen)
+    assert process.wait(15) == 130
+    assert "\x1b]0;" not in shown
+    assert "\x1b[8m" not in shown
+
+
 def test_a_terminal_that_cannot_redraw_gets_no_top() -> None:
     """An editor's shell window, say; the line names what it can do instead."""
     screen, terminal = pty.openpty()
@@ -127,9 +142,8 @@ def test_a_terminal_that_cannot_redraw_gets_no_top() -> None:
     assert "status --watch" in done.stderr
 
 
-@pytest.mark.parametrize("size", [(24, 80), (0, 0)])
-def test_top_fills_the_screen_and_gives_it_back(daemon: Any, size: tuple[int, int]) -> None:
-    """`q` leaves; the other screen and the cursor are as they were. A serial line has no size."""
+def top(daemon: Any, size: tuple[int, int]) -> tuple[subprocess.Popen[bytes], int, bytes]:
+    """`meshctl top` at work, its terminal, and what it has drawn."""
     quiet = {"requests": [], "open": 0}
     daemon.bodies = {
         **daemon.bodies,
@@ -147,8 +161,23 @@ def test_top_fills_the_screen_and_gives_it_back(daemon: Any, size: tuple[int, in
     text = b""
     while b"q leave" not in text:
         text += os.read(screen, 65_536)
+    return process, screen, text
+
+
+@pytest.mark.parametrize("size", [(24, 80), (0, 0)])
+def test_top_fills_the_screen_and_gives_it_back(daemon: Any, size: tuple[int, int]) -> None:
+    """`q` leaves; the other screen and the cursor are as they were. A serial line has no size."""
+    process, screen, text = top(daemon, size)
     os.write(screen, b"q")
     text += drain(screen).encode()
     assert process.wait(15) == 0
     assert text.startswith(b"\x1b[?1049h")
     assert text.endswith(b"\x1b[?1049l")
+
+
+def test_top_gives_the_screen_back_also_to_who_kills_it(daemon: Any) -> None:
+    """Not without a cursor, on the other screen, with keys that are not echoed."""
+    process, screen, _ = top(daemon, (24, 80))
+    process.send_signal(signal.SIGTERM)
+    assert drain(screen).endswith("\x1b[?25h\x1b[?1049l")
+    assert process.wait(15) == 128 + signal.SIGTERM

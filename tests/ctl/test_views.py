@@ -8,7 +8,7 @@ from typing import Any
 from meshd.ctl.explain import explain_lines
 from meshd.ctl.models import models_lines
 from meshd.ctl.peers import peers_lines
-from meshd.ctl.screen import Screen
+from meshd.ctl.screen import Screen, measure
 from meshd.ctl.status import status_lines, troubles
 
 SCREEN = Screen()
@@ -32,6 +32,15 @@ def test_status_has_a_row_for_each_machine(degraded: dict[str, Any]) -> None:
     assert row(lines, "attic").split()[1:] == [
         *("dead", "-", "SmolLM2-135M-Instruct", "+1", "-", "-", "-", "-", "800", "ms")
     ]
+
+
+def test_a_long_or_wide_name_of_the_node_itself_is_cut(healthy: dict[str, Any]) -> None:
+    """The head wraps on no terminal, else a full screen scrolls by one line."""
+    body = healthy["/mesh/v1/status"]
+    for name in ("n" * 63, "漢字" * 10, "漢" * 18):
+        body["node"]["name"] = name
+        assert measure(status_lines(body, Screen(40))[0]) <= 40
+    assert status_lines(body, Screen(40))[0] == "漢" * 18 + "  m…"
 
 
 def test_status_foot_adds_up_the_mesh(degraded: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Error, expect, sync_playwright
 
-from meshd.api.keys import add_key
+from meshd.api.keys import add_key, remove_key
 from tests.e2e.daemons import Daemon, wait_until, write_key
 from tests.project.sources import ROOT
 
@@ -243,7 +243,8 @@ def guarded(tmp_path):
 
 
 def test_a_node_that_asks_for_a_key_is_given_one(browser, guarded):
-    """The page comes without; what it shows needs the key, kept for this tab alone."""
+    """The page comes without; what it shows needs the key, kept for this tab alone. Taken back, it
+    also closes the page that is open."""
     daemon, key = guarded
     page = browser.new_page()
     page.goto(address(daemon))
@@ -256,6 +257,8 @@ def test_a_node_that_asks_for_a_key_is_given_one(browser, guarded):
     room(page, "Connect")
     for each in page.locator("pre").all():
         expect(each).to_contain_text("YOUR-KEY")
+    remove_key(daemon.state_dir, "kim")
+    expect(page.get_by_role("alert")).to_contain_text("not known here", timeout=15_000)
     page.close()
 
 

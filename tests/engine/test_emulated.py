@@ -11,6 +11,7 @@ from array import array
 from dataclasses import replace
 
 import pytest
+import uvloop
 
 from meshd.core.ports import EngineError
 from meshd.core.routing.prefix import cached_ratio, cuts_of
@@ -207,6 +208,20 @@ async def test_a_fault_strikes_every_nth_job(answer):
     engine = EmulatedEngine(replace(QUICK, fault="crash", fault_every=3))
     ends = [(await answer(engine, JOB))[1][-1] for _ in range(6)]
     assert [isinstance(end, Failure) for end in ends] == [False, False, True] * 2
+
+
+def test_a_model_that_was_loaded_is_warm_on_the_loop_of_the_daemon_too():
+    """Its timers go off up to a millisecond early."""
+
+    async def loaded(load_s):
+        engine = EmulatedEngine(replace(QUICK, load_s=load_s))
+        await engine.load("emulated")
+        return engine.stats()[0].warm
+
+    async def many():
+        return [await loaded(0.001 + step / 20_000) for step in range(40)]
+
+    assert all(uvloop.run(many()))
 
 
 async def test_a_cold_model_says_how_long_it_takes_and_loads_when_asked(answer):

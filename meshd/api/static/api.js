@@ -21,8 +21,17 @@ export function headers(more = {}) {
   return key ? { ...more, authorization: `Bearer ${key}` } : more;
 }
 
+// As `fetch`; that nobody was there is said in our words, as each browser has its own.
+export async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    throw error instanceof TypeError ? new Error("no connection to the node; is meshd running there?") : error;
+  }
+}
+
 export async function ask(path, { method = "GET", body, signal } = {}) {
-  const answer = await fetch(path, {
+  const answer = await reach(path, {
     method,
     signal,
     headers: headers(body === undefined ? {} : { "content-type": "application/json" }),
@@ -69,7 +78,10 @@ async function unlessSilent(signal, talk) {
   }
 }
 
-// The events of one server-sent stream, as [name, text]; `heard` is called for whatever comes.
+export const COMMENT = ":";
+
+// The events of one server-sent stream, as [name, text], a comment's name being COMMENT; `heard` is
+// called for whatever comes.
 // fetch and not EventSource, which could send no key.
 export async function* events(answer, heard = () => {}) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -85,7 +97,8 @@ export async function* events(answer, heard = () => {}) {
       const lines = part.split("\n");
       const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
       const name = lines.find((line) => line.startsWith("event:"))?.slice(6).trim() ?? "message";
-      if (data.length) yield [name, data.join("\n")];
+      if (part.startsWith(COMMENT)) yield [COMMENT, part.slice(1).trim()];
+      else if (data.length) yield [name, data.join("\n")];
     }
   }
 }
@@ -102,6 +115,7 @@ export async function follow(on, trouble, signal) {
         if (!answer.ok) throw await refusal(answer);
         if (!answer.body || typeof TextDecoderStream === "undefined") throw new Error("no streams here");
         for await (const [name, text] of events(answer, heard)) {
+          if (name === COMMENT) continue;
           begun = true;
           trouble(null);
           on(name, JSON.parse(text));

@@ -9,18 +9,9 @@ import { Cards, Picture } from "./mesh.js";
 import { Playground } from "./playground.js";
 import { Requests } from "./requests.js";
 import { Trends } from "./trends.js";
-import { count, gib } from "./words.js";
+import { count, gib, plain } from "./words.js";
 
 const ROOMS = [["mesh", "Mesh"], ["requests", "Requests"], ["try", "Try it"], ["node", "This node"], ["connect", "Connect"]];
-
-// A part of an address as it was meant; as it is, where the address was cut in the middle.
-function plain(part) {
-  try {
-    return decodeURIComponent(part);
-  } catch {
-    return part;
-  }
-}
 
 function useRoom() {
   const read = () => location.hash.slice(1).split("/").map(plain);

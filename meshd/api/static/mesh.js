@@ -1,19 +1,22 @@
 // The mesh as a picture and as cards: memory as the fill of each node, requests as moving lines.
 
 import { html } from "./vendor/htm-preact.js";
-import { count, gib, isGone, memory, rate, standing, time } from "./words.js";
+import { count, gib, isGone, memory, rate, short, standing, time } from "./words.js";
 
 const WIDTH = 720;
 const HEIGHT = 360;
 const RADIUS = 38;
+const NAME_CHARS = 22; // what stands between two of ten nodes, and between the outermost and the edge
 
-// This node in the middle, the others around it; two nodes side by side.
+// This node in the middle, the others around it; two nodes side by side. The sides of the ellipse are
+// its steep ends: there they stand further apart, so that nobody stands on another's name.
 function places(members, self) {
   const others = members.filter((node) => node.id !== self);
   const at = new Map([[self, [others.length === 1 ? WIDTH * 0.3 : WIDTH / 2, HEIGHT / 2 - 8]]]);
   others.forEach((node, index) => {
     if (others.length === 1) return at.set(node.id, [WIDTH * 0.7, HEIGHT / 2 - 8]);
-    const angle = (2 * Math.PI * index) / others.length - (others.length === 3 ? Math.PI / 2 : 0);
+    const even = (2 * Math.PI * index) / others.length - (others.length === 3 ? Math.PI / 2 : 0);
+    const angle = even + 0.2 * Math.sin(2 * even);
     at.set(node.id, [WIDTH / 2 + Math.cos(angle) * 270, HEIGHT / 2 - 8 + Math.sin(angle) * 112]);
   });
   return at;
@@ -35,14 +38,13 @@ function Node({ node, at: [x, y], self }) {
     <circle class="node" r=${RADIUS} fill="none" style="fill:none" />
     <text y="-2">${gone ? node.state : busy ? `${busy} busy` : "idle"}</text>
     <text class="minor" y="13">${gone ? "" : queued ? `${queued} wait` : `${warm} warm`}</text>
-    <text y=${RADIUS + 16}>${node.name}</text>
+    <text y=${RADIUS + 16}>${short(node.name, NAME_CHARS)}</text>
   </g>`;
 }
 
 export function Picture({ members, self, requests }) {
   const at = places(members, self);
-  const running = requests.filter((row) => row.state === "running" && row.node);
-  const busy = new Set(running.map((row) => members.find((node) => node.name === row.node)?.id));
+  const busy = new Set(requests.filter((row) => row.state === "running").map((row) => row.node_id));
   const [cx, cy] = at.get(self);
   const told = members.map((node) => `${node.name} ${standing(node)}`).join(", ");
   return html`<svg class="picture" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img"
@@ -60,7 +62,7 @@ function ModelLine({ model, gone }) {
   const speed = model.generation_tps ? ` · ${rate(model.generation_tps)}` : "";
   const work = !gone && (model.in_flight || model.queued) ? ` · ${model.in_flight}/${model.slots} busy` : "";
   return html`<li><span class=${model.warm ? "state-alive" : "dim"}>${model.warm ? "●" : "○"}</span>
-    ${" "}${model.id}<span class="dim small">${model.warm ? "" : " cold"}${speed}${work}${model.emulated ? " · emulated" : ""}</span></li>`;
+    ${" "}<bdi>${model.id}</bdi><span class="dim small">${model.warm ? "" : " cold"}${speed}${work}${model.emulated ? " · emulated" : ""}</span></li>`;
 }
 
 export function Cards({ members, self }) {

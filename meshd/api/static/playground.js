@@ -1,7 +1,20 @@
 // A conversation with the mesh that shows which node answered, and why that one.
 
 import { html, useRef, useState } from "./vendor/htm-preact.js";
-import { events, headers, refusal } from "./api.js";
+import { COMMENT, events, headers, reach, refusal } from "./api.js";
+import { plain, time } from "./words.js";
+
+// Who answers is said in the head; where that went out before anybody was chosen, in a comment. A
+// later comment says who carried on.
+const NAMED = /^x-mesh-node: (\S+) .*x-mesh-route-reason: (.*?) x-mesh-load-age-ms:/;
+const SEAM = /^(continued|begun anew) on /;
+
+// A question that got no word is taken back: models are taught that turns alternate.
+const told = (talk) => talk.filter((turn, at) => turn.content && talk[at + 1]?.content !== "");
+
+function words({ content, ended, thinks }) {
+  return content || (ended ? "(no answer)" : thinks ? "thinking …" : "…");
+}
 
 export function Playground({ models }) {
   const [talk, setTalk] = useState([]);
@@ -19,19 +32,20 @@ export function Playground({ models }) {
     setBusy(true);
     stop.current = new AbortController();
     const show = (answer) => setTalk([...asked, { role: "assistant", ...answer }]);
-    const answer = { content: "", from: "" };
+    const answer = { content: "", from: [] };
+    show(answer);
     try {
-      await stream(chosen, asked, stop.current.signal, (more) => show(Object.assign(answer, more(answer))));
+      await stream(chosen, told(asked), answer, stop.current.signal, () => show(answer));
     } catch (error) {
-      answer.from += stop.current.signal.aborted ? " · stopped" : ` · ${error.message}`;
-      show(answer);
+      answer.from.push(stop.current.signal.aborted ? "stopped" : error.message);
     }
+    show({ ...answer, ended: true });
     setBusy(false);
   }
 
   return html`<h2>Try it</h2>
-    <ol class="talk" aria-live="polite">${talk.map((turn) => html`<li class=${turn.role}>${turn.content || "…"}
-      ${turn.from && html`<span class="from">${turn.from}</span>`}</li>`)}</ol>
+    <ol class="talk" aria-live="polite">${talk.map((turn) => html`<li class=${turn.role}>${words(turn)}
+      ${turn.from?.length > 0 && html`<span class="from">${turn.from.join(" · ")}</span>`}</li>`)}</ol>
     <form onSubmit=${send}>
       <label for="question" class="small dim">Your question</label>
       <textarea id="question" rows="3" value=${text} onInput=${(e) => setText(e.target.value)}
@@ -45,28 +59,38 @@ export function Playground({ models }) {
     </form>`;
 }
 
-async function stream(model, talk, signal, show) {
+// Fills `answer` as it comes, and calls `show` at each piece.
+async function stream(model, talk, answer, signal, show) {
   const began = performance.now();
   const messages = talk.map(({ role, content }) => ({ role, content }));
-  const answer = await fetch("/v1/chat/completions", {
+  const reply = await reach("/v1/chat/completions", {
     method: "POST",
     signal,
     headers: headers({ "content-type": "application/json" }),
     body: JSON.stringify({ model, messages, stream: true }),
   });
-  if (!answer.ok) throw await refusal(answer);
-  const node = answer.headers.get("x-mesh-node");
-  const why = answer.headers.get("x-mesh-route-reason");
-  show(() => ({ from: `${node} · ${why}` }));
+  if (!reply.ok) throw await refusal(reply);
+  const credit = (node, why) => node && answer.from.push(plain(node), plain(why ?? ""));
+  credit(reply.headers.get("x-mesh-node"), reply.headers.get("x-mesh-route-reason"));
   let first = 0;
-  for await (const [, text] of events(answer)) {
-    if (text === "[DONE]") break;
+  for await (const [name, text] of events(reply)) {
+    if (text === "[DONE]") return;
+    if (name === COMMENT) {
+      credit(...(NAMED.exec(text)?.slice(1) ?? []));
+      if (SEAM.test(text)) answer.from.push(text);
+      continue;
+    }
     const chunk = JSON.parse(text);
     if (chunk.error) throw new Error(chunk.error.message);
-    const more = chunk.choices?.[0]?.delta?.content;
-    if (more) {
-      first ||= performance.now() - began;
-      show((held) => ({ content: held.content + more, from: `${node} · ${why} · first word after ${Math.round(first)} ms` }));
+    const { delta = {}, finish_reason: finish } = chunk.choices?.[0] ?? {};
+    answer.content += delta.content ?? "";
+    answer.thinks ||= !!delta.reasoning_content;
+    if (!first && (answer.content || answer.thinks)) {
+      first = performance.now() - began;
+      answer.from.push(`first word after ${time(first / 1000)}`);
     }
+    if (finish === "length") answer.from.push("cut at its longest");
+    show();
   }
+  throw new Error("the answer broke off without an end");
 }

@@ -49,7 +49,7 @@ function Story({ id, state }) {
   useEffect(() => {
     const end = new AbortController();
     ask(`/mesh/v1/requests/${encodeURIComponent(id)}`, { signal: end.signal })
-      .then(setStory, (error) => end.signal.aborted || setTrouble(error.message));
+      .then((body) => (setTrouble(""), setStory(body)), (error) => end.signal.aborted || setTrouble(error.message));
     return () => end.abort();
   }, [id, state]);
   if (trouble) return html`<p class="note bad" role="alert">${trouble}</p>`;
@@ -57,7 +57,7 @@ function Story({ id, state }) {
   const last = story.decisions[story.decisions.length - 1];
   return html`<section class="note" aria-label="One request">
     <strong class="mono">${story.id}</strong> <a href="#requests">close</a>
-    <p>${story.model}: ${story.message ?? last?.reason ?? ""}</p>
+    <p><bdi>${story.model}</bdi>: ${story.message ?? last?.reason ?? ""}</p>
     <${Tries} attempts=${story.attempts} />
     ${last && html`<h3 class="small">Why here: expected seconds, by node</h3><${Scores} decision=${last} />`}
   </section>`;
@@ -72,7 +72,7 @@ export function Scores({ decision }) {
   const names = [...new Set(decision.candidates.flatMap((one) => Object.keys(one.terms ?? {})))];
   return html`<div class="scroll" tabindex="0" role="region" aria-label="Scores"><table><thead><tr><th>node</th><th class="number">sum</th>
     ${names.map((name) => html`<th class="number">${name.replace(/_s$/, "").replaceAll("_", " ")}</th>`)}<th>in the way</th></tr></thead>
-    <tbody>${decision.candidates.map((one) => html`<tr><td>${one.node === decision.chosen ? html`<strong>${one.node}</strong>` : one.node}</td>
+    <tbody>${decision.candidates.map((one) => html`<tr><td>${one.id === decision.chosen_id ? html`<strong>${one.node}</strong>` : one.node}</td>
       <td class="number">${one.score_s?.toFixed(2)}</td>
       ${names.map((name) => html`<td class="number">${typeof one.terms?.[name] === "number" ? one.terms[name].toFixed(2) : "–"}</td>`)}
       <td class="small">${(one.gates ?? []).filter((gate) => !gate.ok).map((gate) => gate.detail || gate.name).join(", ")}</td></tr>`)}</tbody></table></div>`;

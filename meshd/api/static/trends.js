@@ -17,8 +17,22 @@ const CHARTS = [
 // As the reader's own country writes it: uPlot knows only one way.
 const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+
+// The lines are painted once: where evening turns the page dark, they are painted anew.
+function useDark() {
+  const [dark, setDark] = useState(DARK.matches);
+  useEffect(() => {
+    const turn = () => setDark(DARK.matches);
+    DARK.addEventListener("change", turn);
+    return () => DARK.removeEventListener("change", turn);
+  }, []);
+  return dark;
+}
+
 export function Trends() {
   const [trends, setTrends] = useState(null);
+  const dark = useDark();
   useEffect(() => {
     const end = new AbortController();
     const look = () => ask("/mesh/v1/trends", { signal: end.signal }).then(setTrends, () => {});
@@ -27,7 +41,7 @@ export function Trends() {
     return () => (clearInterval(timer), end.abort());
   }, []);
   if (!trends) return html`<p class="dim">No figures yet: the first are taken after ten seconds.</p>`;
-  return html`<div class="charts">${CHARTS.map(([title, lines]) => html`<${Chart} key=${title} title=${title} lines=${lines} trends=${trends} />`)}</div>`;
+  return html`<div class="charts">${CHARTS.map(([title, lines]) => html`<${Chart} key=${title + dark} title=${title} lines=${lines} trends=${trends} />`)}</div>`;
 }
 
 function Chart({ title, lines, trends }) {

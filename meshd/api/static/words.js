@@ -14,6 +14,18 @@ export const count = (number, word) => `${number} ${word}${number === 1 ? "" : "
 
 export const rate = (tps) => (tps ? `${tps < 10 ? tps.toFixed(1) : Math.round(tps)} tok/s` : "–");
 
+// A name by its beginning and its end, where two of one make often differ.
+export const short = (name, most) => (name.length <= most ? name : `${name.slice(0, most / 2)}…${name.slice(1 - most / 2)}`);
+
+// A part of an address or a header as it was meant; as it is, where it was cut in the middle.
+export function plain(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 // What a machine's memory says: how full, and how hard pressed.
 export function memory(node) {
   const total = node.capacity?.memory_total_bytes ?? 0;
