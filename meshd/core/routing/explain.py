@@ -8,7 +8,7 @@ before it the wait for memory that busy models hold; `prefill_s` the prompt's un
 `queue_s` what others wait because of this request; `batch_s` more or less company than usual there;
 `pressure_s` memory pressure; `correction_s` what attempts from here have taken more, or less, than
 the node's rates say; `owner_s` on battery, hot or in use; `penalty_s` errors. Where a node is not
-`measured`, its rates are those of its kind of machine (`hardware`).
+`measured`, its rates are those hoped for of its kind of machine (`hardware`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _candidate_body(candidate: Candidate) -> dict[str, Any]:
         "id": offer.member.node_id,
         "eligible": not candidate.blocked_by,
         "warm": bool(offer.load and offer.load.warm),
-        "measured": is_measured(offer.load),
+        "measured": is_measured(offer),
         "load_age_s": round(candidate.age_s, 3),
         "cached_ratio": round(candidate.cached_ratio, 3),
         "gates": [asdict(gate) for gate in candidate.gates],

@@ -209,7 +209,7 @@ class Router:
             self.experiences.met(node_id, model_id, min(load.in_flight, load.slots))
         local = node_id == self._self_id
         assumed = ANY_MACHINE
-        if self._catalogue is not None and not is_measured(load):
+        if self._catalogue is not None and not is_measured(offer):
             assumed = assumed_rates(offer, self._catalogue.offers(model_id))
         return price_of(
             member.load,

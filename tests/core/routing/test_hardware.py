@@ -9,6 +9,7 @@ from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.explain import decision_body
 from meshd.core.routing.hardware import (
     ANY_MACHINE,
+    HOPE_RATIO,
     SCALE_MAX,
     Rates,
     assumed_rates,
@@ -111,7 +112,19 @@ def test_how_a_model_does_elsewhere_tells_how_it_will_do_here():
     pc = machine(2, chip="x", gpus=NVIDIA)
     usual = rates(chip="x", gpus=NVIDIA)
     told = assumed_rates(offer(pc), [offer(mac), offer(pc)])
-    assert told == pytest.approx((usual.prompt_tps * 2.0, usual.generation_tps * 2.0))
+    hoped = HOPE_RATIO * 2.0
+    assert told == pytest.approx((usual.prompt_tps * hoped, usual.generation_tps * hoped))
+
+
+def test_how_a_model_reads_elsewhere_tells_it_of_one_that_never_writes():
+    """An embedding model is measured by what it reads, and has no other rate."""
+    embeds = model(engine="ollama", capabilities=("embedding",))
+    fast = model_load(prompt_tps=2_000.0, generation_tps=0.0)
+    mac = offer(machine(1, fast, chip="Apple M4", offered=embeds))
+    pc = offer(machine(2, chip="x", gpus=NVIDIA, offered=embeds))
+    usual = rates(embeds, chip="x", gpus=NVIDIA)
+    assert (is_measured(mac), is_measured(pc)) == (True, False)
+    assert assumed_rates(pc, [mac]).prompt_tps == pytest.approx(HOPE_RATIO * 10 * usual.prompt_tps)
 
 
 def test_one_odd_measurement_does_not_decide():
@@ -119,12 +132,13 @@ def test_one_odd_measurement_does_not_decide():
     pc = offer(machine(1, chip="x", gpus=NVIDIA))
     usual = rates(chip="x", gpus=NVIDIA)
     odd = offer(machine(2, model_load(prompt_tps=0.0, generation_tps=1e9), chip="Apple M4"))
-    assert assumed_rates(pc, [odd]) == Rates(usual.prompt_tps, usual.generation_tps * SCALE_MAX)
+    most = Rates(HOPE_RATIO * usual.prompt_tps, HOPE_RATIO * usual.generation_tps * SCALE_MAX)
+    assert assumed_rates(pc, [odd]) == most
     plain = [
         offer(machine(number, model_load(prompt_tps=200.0, generation_tps=18.0), chip="Apple M4"))
         for number in (3, 4)
     ]
-    assert assumed_rates(pc, [odd, *plain]) == usual
+    assert assumed_rates(pc, [odd, *plain]) == tuple(HOPE_RATIO * rate for rate in usual)
 
 
 def chosen(*nodes):
@@ -151,4 +165,12 @@ def test_a_measurement_ends_all_assuming():
     mac = machine(1, model_load(prompt_tps=225.0, generation_tps=21.0), chip="Apple M4")
     pc = machine(2, model_load(prompt_tps=40.0, generation_tps=9.0), chip="x", gpus=NVIDIA)
     assert chosen(mac, pc)[0] == mac.node_id
-    assert is_measured(pc.load.models[0])
+    assert is_measured(offer(pc))
+
+
+def test_a_machine_that_is_faster_than_its_kind_is_found():
+    """A server at another address may be anything, a slow machine too; but never asked, it would
+    stay what it was taken for while the Mac is free."""
+    mac = machine(1, model_load(prompt_tps=500.0, generation_tps=46.0), chip="Apple M1 Max")
+    far = model(engine="upstream http://192.168.1.9:8000", size_bytes=5 * GB)
+    assert chosen(mac, machine(2, chip="x", offered=far))[0] != mac.node_id
