@@ -137,6 +137,22 @@ def is_measured(offer: Offer) -> bool:
     return load.generation_tps > RATE_MIN_TPS
 
 
+def busy_beside(offer: Offer) -> int:
+    """How many other models the same machine is running, by the node's record. Servers at other
+    addresses are other machines, each of them one."""
+    record, capacity, model = offer.member.load, offer.member.capacity, offer.model
+    assert record is not None
+    assert capacity is not None
+    busy = {each.model_id for each in record.models if each.in_flight} - {model.model_id}
+    if not busy:
+        return 0
+    others = [each for each in capacity.models if each.model_id in busy]
+    return sum(
+        each.engine == model.engine or not (_is_elsewhere(each) or _is_elsewhere(model))
+        for each in others
+    )
+
+
 def _scale(ratios: Iterable[float]) -> float:
     told = [ratio for ratio in ratios if ratio > 0.0]
     return min(max(median(told), 1.0 / SCALE_MAX), SCALE_MAX) if told else 1.0

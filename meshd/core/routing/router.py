@@ -30,7 +30,7 @@ from meshd.core.routing.cost import Price, price_of
 from meshd.core.routing.decision import Candidate, Decision
 from meshd.core.routing.demand import Demand, demand_of
 from meshd.core.routing.experience import Completion, Experiences
-from meshd.core.routing.hardware import ANY_MACHINE, assumed_rates, is_measured
+from meshd.core.routing.hardware import ANY_MACHINE, assumed_rates, busy_beside, is_measured
 from meshd.core.routing.ledger import Lease, Ledger
 from meshd.core.routing.lengths import OutputLengths
 from meshd.core.routing.pick import lot, near_equals
@@ -218,6 +218,7 @@ class Router:
             rtt_s=0.0 if local else (member.rtt_s or RTT_UNMEASURED_S),
             experience=self.experiences.of(node_id, model_id, self._now),
             assumed=assumed,
+            busy_beside=busy_beside(offer),
         )
 
     def _is_telling(self, model_id: str) -> bool:

@@ -13,6 +13,7 @@ from meshd.core.routing.hardware import (
     SCALE_MAX,
     Rates,
     assumed_rates,
+    busy_beside,
     is_measured,
     usual_rates,
 )
@@ -174,3 +175,32 @@ def test_a_machine_that_is_faster_than_its_kind_is_found():
     mac = machine(1, model_load(prompt_tps=500.0, generation_tps=46.0), chip="Apple M1 Max")
     far = model(engine="upstream http://192.168.1.9:8000", size_bytes=5 * GB)
     assert chosen(mac, machine(2, chip="x", offered=far))[0] != mac.node_id
+
+
+ENGINES = [
+    ("ollama", "llamacpp 0.3", 1),
+    ("ollama", "upstream http://127.0.0.1:8000", 1),
+    ("ollama", "upstream http://192.168.1.9:8000", 0),
+    ("upstream http://192.168.1.9:8000", "upstream http://192.168.1.9:8000", 1),
+    ("upstream http://192.168.1.9:8000", "upstream http://192.168.1.8:8000", 0),
+]
+
+
+@pytest.mark.parametrize(("engine", "other_engine", "beside"), ENGINES)
+def test_other_models_at_work_are_counted_where_they_run(engine, other_engine, beside):
+    """Models of one machine share it, whichever programs run them; what an address stands for is a
+    machine of its own."""
+    pair = model(engine=engine), model(model_id="other", engine=other_engine)
+    idle, busy = model_load(), model_load(model_id="other", in_flight=8)
+    node = member(1, *pair, load=load(idle, busy))
+    assert busy_beside(offer(node)) == beside
+    assert busy_beside(Offer(node, pair[1], busy)) == 0
+
+
+def test_a_machine_that_runs_another_model_is_spared():
+    """Of two equal machines the one that does nothing else is asked."""
+    pair = model(), model(model_id="other")
+    idle, busy = model_load(), model_load(model_id="other", in_flight=8)
+    nodes = [member(number + 1, *pair, load=load(idle, each)) for number, each in
+             enumerate((busy, replace(busy, in_flight=0)))]  # fmt: skip
+    assert chosen(*nodes)[0] == nodes[1].node_id
