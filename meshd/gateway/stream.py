@@ -178,7 +178,8 @@ class Answering:
                 return request.ending()
             self._seams, self._broken = self._seams + 1, failure
             request.carried_on(attempt, failure)
-            self._beginning = Beginning(request, "continuation", failure=failure)
+            waits = collected is None or not request.may_start_over
+            self._beginning = Beginning(request, "continuation", failure=failure, waits=waits)
             found = await self._beginning.next()
             if not isinstance(found, Failure):
                 return found
