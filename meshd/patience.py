@@ -5,6 +5,9 @@ as encoding the token. Here one timer serves a whole stream: each wait only note
 the timer, when it fires, looks how long the present wait has lasted. A wait that has become long
 without being over is a *quiet* one, which somebody may want to look into; and anybody may end the
 present wait, because the answer has come from elsewhere.
+
+Only time in which this process ran counts. A lid that was shut, a container that was paused, a loop
+that was held up: whoever was away has read nothing meanwhile, and must not call the others silent.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from meshd.core.ports import Batch, EventStream
 
 QUIET_AGAIN_S = 0.5
 """Time between two looks into one quiet wait: a few pings, not a stream of them."""
+
+LATE_S = 0.5
+"""A timer that goes off so much too late was not served: shorter hold-ups are a busy loop, and too
+short to be taken for silence by any limit."""
 
 
 class PatienceEnded(Exception):
@@ -113,6 +120,8 @@ class Patience:
 
     def _look(self) -> None:
         now = self._loop.time()
+        if now - self._due > LATE_S:
+            self._since = now  # what came in meanwhile is read first
         silent_s = now - self._since if self._waiting else 0.0
         if silent_s >= self._limit_s and self._again is not None:
             self._limit_s = self._again()

@@ -59,6 +59,22 @@ async def test_time_between_waits_does_not_count():
     await stream.aclose()
 
 
+async def test_time_in_which_nothing_ran_does_not_count(monkeypatch):
+    """A process that was stopped has read nothing meanwhile: what came in is read first, and only
+    who is silent from then on is given up."""
+    loop = asyncio.get_running_loop()
+    patience = Patience(0.05, loop)
+    stream = paced(0.08, 60.0, closed=asyncio.Event())
+    waiting = asyncio.create_task(patience.next(stream))
+    await asyncio.sleep(0.0)
+    running = loop.time
+    monkeypatch.setattr(loop, "time", lambda: running() + 30.0)
+    assert await waiting == WORD
+    with pytest.raises(PatienceEnded):
+        await patience.next(stream)
+    patience.close()
+
+
 async def test_a_cancelled_caller_stays_cancelled():
     """A client that leaves is not mistaken for a stalled stream."""
     closed = asyncio.Event()

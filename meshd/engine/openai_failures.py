@@ -60,6 +60,8 @@ def failure_of_status(
     code, elsewhere = STATUS_CODES.get(
         status, ("bad_request", False) if 400 <= status < 500 else ("engine_failed", True)
     )
+    if status == HTTPStatus.FORBIDDEN and MODERATED.search(f"{message} {word}"):
+        code = "bad_request"
     said = message if code == "bad_request" else f"the upstream server says: {message}"
     if code == "unauthorized":
         said = (
@@ -110,6 +112,10 @@ STATUS_CODES: Mapping[int, tuple[str, bool]] = {
 """Our code, and whether another node may do better. Else 4xx are bad requests. 402 is an account
 without money: the node's, not the caller's. A 404 that says nothing of a model is about the path:
 nothing of the kind is served there."""
+
+MODERATED = re.compile(r"flagged|moderation|content.?(policy|filter)", re.IGNORECASE)
+"""How OpenRouter and others say that a 403 is about this prompt and not about the key: the node is
+well, and another server may take it."""
 
 CONTEXT = re.compile(
     r"maximum context length|context length (is|of) only|too long to fit into the model"

@@ -93,7 +93,7 @@ class Beginning:
 
     __slots__ = (
         "_alone", "_beside", "_failure", "_hedge", "_look", "_moves", "_place", "_request",
-        "_second", "_target", "_why", "_won", "attempt",
+        "_second", "_target", "_waits", "_why", "_won", "attempt",
     )  # fmt: skip
 
     def __init__(
@@ -103,9 +103,10 @@ class Beginning:
         *,
         failure: Failure | None = None,
         beside: Collection[str] = (),
+        waits: bool = True,
     ) -> None:
         """`failure` is what to say when nobody can be found; `beside` are the nodes that are being
-        tried by somebody else, who does the watching."""
+        tried by somebody else, who does the watching. `waits`: for a node to come back."""
         self.attempt: Attempt | None = None
         """The one that is waited for."""
         self._request = request
@@ -113,6 +114,7 @@ class Beginning:
         self._failure = failure
         self._beside = beside
         self._alone = bool(beside)
+        self._waits = waits and not beside
         self._second: asyncio.Task[Begun | Failure] | None = None
         self._won: Begun | None = None
         self._target: Decision | None = None
@@ -183,7 +185,7 @@ class Beginning:
     @property
     def _may_come_back(self) -> bool:
         has_gone = self._failure is not None and self._failure.code in COMES_BACK
-        return has_gone and not self._alone and self._request.has_lost_a_peer
+        return has_gone and self._waits and self._request.has_lost_a_peer
 
     async def _comeback(self, nobody: Decision) -> Decision:
         """The choice once somebody is there again; `nobody` if that takes too long."""

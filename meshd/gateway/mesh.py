@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -25,6 +26,12 @@ from protocol.jobs import Event, Failure, Finish, Job, Queued
 
 ANSWER_EVENTS_MAX = 200_000
 """Events collected for one answer that is not streamed; at one per token, beyond any context."""
+
+HEARD_WAIT_S = 5.0
+"""How long a request waits for the first word of others after this machine has slept: a Wi-Fi needs
+a few seconds to be back, and who opens a lid asks at once."""
+
+HEARD_LOOK_S = 0.05
 
 
 class MeshGateway:
@@ -77,7 +84,8 @@ class MeshGateway:
         now = means.clock()
         story = self.history.opened(job, now)
         try:
-            return await _begin(Request(means, job, self._demand(job), story, now))
+            demand = await self._demand_soon(job)
+            return await _begin(Request(means, job, demand, story, now))
         except RequestFailed as failed:
             story.finished(failed.failure, means.clock())
             raise
@@ -95,6 +103,20 @@ class MeshGateway:
         """See `meshd.core.ports.Gateway.models`."""
         means = self._means
         return merged_models(means.router.catalogue(means.view()), self._started_unix_s)
+
+    async def _demand_soon(self, job: Job) -> Demand:
+        """The demand of a job; where only members offer the model that are alive and were not heard
+        since this machine slept, once one of them was: they are being asked."""
+        clock = self._means.clock
+        until = clock() + HEARD_WAIT_S
+        while True:
+            try:
+                return self._demand(job)
+            except RequestFailed:
+                holders = holders_away(self._means.view(), job)
+                if clock() >= until or all(each.state != "alive" for each in holders):
+                    raise
+            await asyncio.sleep(HEARD_LOOK_S)
 
     def _demand(self, job: Job) -> Demand:
         router, view = self._means.router, self._means.view()

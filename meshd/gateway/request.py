@@ -160,6 +160,13 @@ class Request:
         """This attempt has begun to answer."""
         self._fingerprint = attempt.candidate.offer.model.fingerprint
 
+    @property
+    def may_start_over(self) -> bool:
+        """Whether somebody is there who could begin at the beginning."""
+        view, means = self.means.view(), self.means
+        excluded = self._left_out(view, ())
+        return means.router.choose(view, self._asked, means.clock(), excluded).chosen is not None
+
     def start_over(self, attempt: Attempt, failure: Failure) -> None:
         """Nothing of what was collected has left: another begins at the beginning, also one that
         could only not go on."""

@@ -38,8 +38,7 @@ class Answering:
     """One answer being given."""
 
     __slots__ = (
-        "_beginning", "_broken", "_collected", "_found", "_last", "_lost", "_request", "_seams",
-        "attempt",
+        "_beginning", "_broken", "_collected", "_found", "_last", "_request", "_seams", "attempt",
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +57,6 @@ class Answering:
         self._seams = 0
         self._broken: Failure | None = None
         """Why the last attempt but this one ended."""
-        self._lost = False
         self._last: Finish | Failure | None = None
         self.attempt: Attempt | None = None
         """The one that answers, or did last."""
@@ -134,7 +132,7 @@ class Answering:
         """This attempt answers now."""
         request, attempt = self._request, begun.attempt
         offer = attempt.candidate.offer
-        self.attempt, self._lost = attempt, False
+        self.attempt = attempt
         note = ""
         if self._seams:
             note = request.seam_note(attempt)
@@ -180,7 +178,8 @@ class Answering:
                 return request.ending()
             self._seams, self._broken = self._seams + 1, failure
             request.carried_on(attempt, failure)
-            self._beginning = Beginning(request, "continuation", failure=failure)
+            waits = collected is None or not request.may_start_over
+            self._beginning = Beginning(request, "continuation", failure=failure, waits=waits)
             found = await self._beginning.next()
             if not isinstance(found, Failure):
                 return found
@@ -216,7 +215,6 @@ class Answering:
     def _on_doubt(self) -> None:
         attempt = self.attempt
         if attempt is not None and self._could_go_on(attempt):
-            self._lost = True
             attempt.patience.interrupt()
 
     def _longest_gap(self) -> float:
@@ -231,7 +229,7 @@ class Answering:
         return inter_token_deadline_s(self._request.job, offer, alternatives=True)
 
     def _silence(self, attempt: Attempt) -> Failure:
-        if self._lost or attempt.doubted:
+        if attempt.is_doubtful:
             return words.lost(attempt.name)
         return words.stalled(attempt.name, attempt.patience.silent_s)
 

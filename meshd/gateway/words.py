@@ -55,7 +55,10 @@ def set_aside(name: str, why: str) -> Failure:
 
 def away(name: str, holders: Sequence[Member]) -> Failure:
     """Only nodes that are away offer it: they may be back in a moment, so it is no wrong name."""
-    told = ", ".join(f"{each.name} ({each.state})" for each in holders[:OFFERED_MAX])
+    told = ", ".join(
+        f"{each.name} ({'not heard yet' if each.state == 'alive' else each.state})"
+        for each in holders[:OFFERED_MAX]
+    )
     message = (
         f"The model '{name}' is offered only by nodes that do not answer now: {told}. Ask again in "
         "a moment, start one of them, or use another model."

@@ -16,6 +16,7 @@ from tests.gateway.household import (
     GONE,
     LEAVING,
     REFUSED,
+    STORY,
     WORDS,
     Household,
     Storytellers,
@@ -97,6 +98,16 @@ async def test_a_client_is_told_which_node_it_was_that_left(monkeypatch):
         await house.gateway.submit(chat())
     assert refused.value.failure.code == "draining"
     assert refused.value.failure.message.startswith("node3 is being drained or stopped, and no ")
+
+
+async def test_nobody_is_waited_for_while_another_could_begin_anew(monkeypatch):
+    """Of a whole answer nothing has left, so one from other weights will do."""
+    monkeypatch.setattr(beginning, "COMEBACK_WAIT_S", 3600.0)
+    house = Storytellers(fingerprints=("", "x", "y"), node1=[(0, REFUSED)], node2=[(5, GONE)])
+    async with asyncio.timeout(2):
+        head, events = await house.read(chat(max_tokens=None))
+    assert (text_of(events), head.node_name) == ("".join(STORY), "node3")
+    assert house.is_tidy
 
 
 async def test_this_node_itself_and_a_node_that_is_full_are_not_waited_for(monkeypatch):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from meshd import patience
 from meshd.core.routing import deadlines
 from meshd.gateway import attempt, stream
 from protocol.jobs import Finish, ReasoningDelta, TextDelta, ToolCallDelta
@@ -144,6 +145,29 @@ async def test_a_server_that_cannot_go_on_is_no_reason_to_give_up(monkeypatch):
     house.become(house.members[0], member(2, adopted), member(3, adopted))
     _, events = await house.read(chat(stream=True, max_tokens=None))
     assert (text_of(events), house.asked) == ("Paris", ["node1"])
+
+
+async def test_a_doubt_that_passed_says_nothing_of_a_later_stall(monkeypatch):
+    """A nudge was not answered while the client was still reading, and the stream went on; when its
+    engine stalls later, its machine answers, and is not called unreachable."""
+    monkeypatch.setattr(attempt, "STREAM_QUIET_S", 0.02)
+    monkeypatch.setattr(attempt, "STREAM_PULSE_S", 0.05)
+    monkeypatch.setattr(patience, "QUIET_AGAIN_S", 0.02)
+    monkeypatch.setattr(deadlines, "INTER_TOKEN_FLOOR_S", 0.2)
+    peers = Neighbours("node2")
+    house = Household(
+        peers=peers,
+        node1=[REFUSED],
+        node2=[TextDelta("Pa"), 0.04, TextDelta("ri"), STALL],
+        node3=[TextDelta("s"), DONE],
+    )
+    answer = await house.gateway.submit(chat(stream=True))
+    events = [*await anext(answer.events), *await anext(answer.events)]
+    await asyncio.sleep(0.1)
+    peers.silent.clear()
+    events += [event async for batch in answer.events for event in batch]
+    assert text_of(events) == "Paris"
+    assert house.told == []
 
 
 @pytest.mark.parametrize("said", [[TextDelta("I write it.")], []])

@@ -1,11 +1,13 @@
 """The gateway as the HTTP server sees it."""
 
+import asyncio
+
 import pytest
 
 from meshd.core.ports import RequestFailed
-from meshd.gateway import MeshGateway, words
+from meshd.gateway import MeshGateway, mesh, words
 from tests.core.routing.fleet import chat, load, member, model
-from tests.gateway.household import Household
+from tests.gateway.household import WORDS, Household
 
 
 async def test_an_unknown_model_lists_what_there_is():
@@ -47,6 +49,30 @@ async def test_a_model_whose_node_is_away_is_no_wrong_name(name, state):
     failure = refused.value.failure
     assert (failure.code, failure.retry_after_s) == ("unreachable", words.RETRY_AFTER_S)
     assert f"only by nodes that do not answer now: node2 ({state})." in failure.message
+
+
+async def test_after_a_sleep_the_first_word_of_those_who_have_the_model_is_waited_for():
+    """What they told before is of another day, and nobody offers anything for a moment."""
+    house = Household(node2=WORDS)
+    house.become(member(1, capacity=None), member(2, load=None))
+    asking = asyncio.create_task(house.read(chat()))
+    await asyncio.sleep(0.01)
+    assert not asking.done()
+    house.become(house.members[0], member(2))
+    _, events = await asking
+    assert events == WORDS
+
+
+async def test_who_is_not_heard_after_a_sleep_is_named(monkeypatch):
+    """And not waited for without end; the model is no unknown one."""
+    monkeypatch.setattr(mesh, "HEARD_WAIT_S", 0.0)
+    house = Household()
+    house.become(member(1, capacity=None), member(2, load=None))
+    with pytest.raises(
+        RequestFailed, match=r"do not answer now: node2 \(not heard yet\)"
+    ) as refused:
+        await house.gateway.submit(chat())
+    assert refused.value.failure.code == "unreachable"
 
 
 @pytest.mark.parametrize(

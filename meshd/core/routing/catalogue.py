@@ -23,10 +23,13 @@ from meshd.core.routing.gates import is_open
 from meshd.core.routing.names import WORDS, Known, choose, spelt
 from protocol.frozen import frozen
 from protocol.jobs import Job
-from protocol.load import ModelLoad, ModelRecord
+from protocol.load import LoadRecord, ModelLoad, ModelRecord
 
 CHAT = frozenset({"chat"})
 """What is needed where nobody says."""
+
+UNHEARD = LoadRecord(0, 0, 0, 0, 0, "normal", accepting=True, models=())
+"""Stands in for the load of a member that was not heard since this node slept."""
 
 LATEST_TAG = ":latest"
 """The tag that Ollama adds to a name without one."""
@@ -160,11 +163,12 @@ class Catalogue:
 
 
 def holders_away(view: MeshView, job: Job) -> list[Member]:
-    """Members that offer what the job names, and get no work because they are doubted or gone."""
+    """Members that offer what the job names, and get no work because they are doubted or gone, or
+    because they have not been heard since this node slept."""
     known = {
-        node_id: replace(member, state="alive")
+        node_id: replace(member, state="alive", load=member.load or UNHEARD)
         for node_id, member in view.members.items()
-        if member.state != "alive" and member.load is not None and member.capacity is not None
+        if (member.load is None) == (member.state == "alive") and member.capacity is not None
     }
     catalogue = Catalogue(replace(view, members=known))
     model_id = catalogue.resolve(job.model, job)

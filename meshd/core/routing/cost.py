@@ -17,6 +17,7 @@ The score of a node is a time, so every influence has the same unit and the sum 
   rate of one prompt alone.
 - `batch`: streams decoded together slow each other. A measured rate already holds the company that
   a stream usually has there, so only the difference from the usual counts, either way.
+- `pressure`: a machine that is short of memory, or runs other models beside this one, is slower.
 - `correction` is what this router saw itself: attempts there took so much longer, or shorter, than
   the node's own figures said (`experience`).
 - `queue` is what the others pay: whoever waits makes those behind wait, whoever reads makes those
@@ -53,6 +54,10 @@ BATCH_SLOWDOWN_RATIO = 0.25
 
 PRESSURE_WARN_RATIO = 0.5
 """A machine short of memory decodes slower and may have to evict: its own work counts half more."""
+
+BUSY_BESIDE_RATIO = 0.5
+"""The same for each other model that the machine is running: two that never pause get half of it
+each, and half of the time the other one is about to end."""
 
 ON_BATTERY_RATIO = 1.0
 HOT_RATIO = 0.5
@@ -142,7 +147,7 @@ class Price:
     usual_beside: float
     """Streams that one of them usually had beside it."""
     slow: float
-    """Factor on work: memory pressure."""
+    """Factor on work: memory pressure, and other models at work."""
     correction: float
     """Factor on work: what was seen from here."""
     owner: float
@@ -174,9 +179,10 @@ def price_of(
     rtt_s: float,
     experience: Experience = NO_EXPERIENCE,
     assumed: Rates = ANY_MACHINE,
+    busy_beside: int = 0,
 ) -> Price:
     """The price of a node whose records `load` and `model` were received at `at` (monotonic s);
-    `assumed` stands in for rates that it has not measured."""
+    `assumed` stands in for rates that it has not measured; `busy_beside` other models run there."""
     prompt_tps = _rate(model.prompt_tps if model else 0.0, assumed.prompt_tps)
     generation_tps = _rate(model.generation_tps if model else 0.0, assumed.generation_tps)
     return Price(
@@ -189,7 +195,9 @@ def price_of(
         slots=max(1, model.slots if model else 1),
         ahead=model.in_flight + model.queued if model else 0,
         usual_beside=experience.beside,
-        slow=1.0 + (PRESSURE_WARN_RATIO if load.pressure != "normal" else 0.0),
+        slow=1.0
+        + (PRESSURE_WARN_RATIO if load.pressure != "normal" else 0.0)
+        + BUSY_BESIDE_RATIO * busy_beside,
         correction=experience.correction(prompt_tps, generation_tps),
         owner=ON_BATTERY_RATIO * load.on_battery
         + HOT_RATIO * load.hot

@@ -36,9 +36,9 @@ PATIENCE_FACTOR = 4.0
 """Patience as a multiple of the expected time: estimates of prompt length and rate are off by 1.5
 and 1.3; twice their product is a fault, not an error of estimation."""
 
-UNMEASURED_FACTOR = 5.0
-"""As much more where the rates are those of its kind of machine: a server on a PC with a graphics
-card may run beside the card."""
+UNMEASURED_FACTOR = 10.0
+"""As much more where the rates are those hoped for of its kind of machine: a server on a PC with a
+graphics card may run beside the card."""
 
 FIRST_EVENT_FLOOR_S = 5.0
 """Least patience: an idle laptop waking its disk, a first request after an hour."""
@@ -86,7 +86,7 @@ def first_event_deadline_s(job: Job, chosen: Candidate, *, alternatives: bool) -
     expected_s = cost.first_token_s
     if not job.stream or _may_call(job):
         expected_s += _longest_answer_s(job, chosen.demand, cost)
-    factor = PATIENCE_FACTOR if is_measured(load) else PATIENCE_FACTOR * UNMEASURED_FACTOR
+    factor = PATIENCE_FACTOR if is_measured(chosen.offer) else PATIENCE_FACTOR * UNMEASURED_FACTOR
     crowd_s = (load.slots - 1) * cost.prefill_s if load is not None else 0.0
     return min(max(FIRST_EVENT_FLOOR_S, factor * expected_s + crowd_s), FIRST_EVENT_MAX_S)
 

@@ -6,9 +6,10 @@ age; `own_dispatch_s` and `crowd_s` what this node has sent there since; `load_s
 before it the wait for memory that busy models hold; `prefill_s` the prompt's uncached part and
 `decode_s` the answer, at the node's own rates; `reading_s` the prompts that are read beside it;
 `queue_s` what others wait because of this request; `batch_s` more or less company than usual there;
-`pressure_s` memory pressure; `correction_s` what attempts from here have taken more, or less, than
-the node's rates say; `owner_s` on battery, hot or in use; `penalty_s` errors. Where a node is not
-`measured`, its rates are those of its kind of machine (`hardware`).
+`pressure_s` memory pressure, and other models at work there; `correction_s` what attempts from here
+have taken more, or less, than the node's rates say; `owner_s` on battery, hot or in use;
+`penalty_s` errors. Where a node is not `measured`, its rates are those hoped for of its kind of
+machine (`hardware`).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _candidate_body(candidate: Candidate) -> dict[str, Any]:
         "id": offer.member.node_id,
         "eligible": not candidate.blocked_by,
         "warm": bool(offer.load and offer.load.warm),
-        "measured": is_measured(offer.load),
+        "measured": is_measured(offer),
         "load_age_s": round(candidate.age_s, 3),
         "cached_ratio": round(candidate.cached_ratio, 3),
         "gates": [asdict(gate) for gate in candidate.gates],

@@ -14,7 +14,9 @@ Two things are known before any measurement:
   makes it slower or faster than that one model (its size, its experts) does so everywhere, so the
   usual rates are scaled by what the measured nodes reach of theirs.
 
-The first answer replaces all of this by a measurement.
+The first answer replaces all of this by a measurement. So a machine that is taken for too fast
+costs somebody one slow answer, and one that is taken for too slow is never asked while a faster one
+is free, and stays what it was taken for. Therefore all are taken for faster than they probably are.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from meshd.core.routing.demand import WRITTEN_KINDS
 from meshd.core.routing.gates import is_second_hand
-from protocol.load import CapacityRecord, ModelLoad, ModelRecord
+from protocol.load import CapacityRecord, ModelRecord
 
 if TYPE_CHECKING:
     from meshd.core.routing.catalogue import Offer
@@ -50,6 +53,12 @@ as good as that of a thousand."""
 SCALE_MAX = 100.0
 """A model of 0.1 billion parameters against the 8 of the published runs, or one of 800 billion the
 other way; beyond it a measurement is wrong."""
+
+
+HOPE_RATIO = 2.0
+"""How much faster than usual a machine is taken for until it was measured: usual rates are that far
+off. Simulated, a card behind a server that nobody knows is found within a few requests; with 3, the
+first burst sends more to the Pis."""
 
 
 class Rates(NamedTuple):
@@ -110,18 +119,38 @@ def assumed_rates(offer: Offer, neighbours: Sequence[Offer]) -> Rates:
     known = [
         (usual_rates(each.member.capacity, each.model), each.load)
         for each in neighbours[:NEIGHBOURS_MAX]
-        if each.load is not None and is_measured(each.load)
+        if each.load is not None and is_measured(each)
     ]
+    prompt = _scale(load.prompt_tps / rates.prompt_tps for rates, load in known)
+    generation = _scale(load.generation_tps / rates.generation_tps for rates, load in known)
     return Rates(
-        usual.prompt_tps * _scale(load.prompt_tps / rates.prompt_tps for rates, load in known),
-        usual.generation_tps
-        * _scale(load.generation_tps / rates.generation_tps for rates, load in known),
+        HOPE_RATIO * prompt * usual.prompt_tps, HOPE_RATIO * generation * usual.generation_tps
     )
 
 
-def is_measured(load: ModelLoad | None) -> bool:
-    """Whether a node knows how fast it decodes this model."""
-    return load is not None and load.generation_tps > RATE_MIN_TPS
+def is_measured(offer: Offer) -> bool:
+    """Whether the node knows how fast it decodes the model; where that never writes, how fast it
+    reads."""
+    load = offer.load
+    if load is None or WRITTEN_KINDS.isdisjoint(offer.model.capabilities):
+        return load is not None and load.prompt_tps > RATE_MIN_TPS
+    return load.generation_tps > RATE_MIN_TPS
+
+
+def busy_beside(offer: Offer) -> int:
+    """How many other models the same machine is running, by the node's record. Servers at other
+    addresses are other machines, each of them one."""
+    record, capacity, model = offer.member.load, offer.member.capacity, offer.model
+    assert record is not None
+    assert capacity is not None
+    busy = {each.model_id for each in record.models if each.in_flight} - {model.model_id}
+    if not busy:
+        return 0
+    others = [each for each in capacity.models if each.model_id in busy]
+    return sum(
+        each.engine == model.engine or not (_is_elsewhere(each) or _is_elsewhere(model))
+        for each in others
+    )
 
 
 def _scale(ratios: Iterable[float]) -> float:

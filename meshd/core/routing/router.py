@@ -30,7 +30,7 @@ from meshd.core.routing.cost import Price, price_of
 from meshd.core.routing.decision import Candidate, Decision
 from meshd.core.routing.demand import Demand, demand_of
 from meshd.core.routing.experience import Completion, Experiences
-from meshd.core.routing.hardware import ANY_MACHINE, assumed_rates, is_measured
+from meshd.core.routing.hardware import ANY_MACHINE, assumed_rates, busy_beside, is_measured
 from meshd.core.routing.ledger import Lease, Ledger
 from meshd.core.routing.lengths import OutputLengths
 from meshd.core.routing.pick import lot, near_equals
@@ -209,7 +209,7 @@ class Router:
             self.experiences.met(node_id, model_id, min(load.in_flight, load.slots))
         local = node_id == self._self_id
         assumed = ANY_MACHINE
-        if self._catalogue is not None and not is_measured(load):
+        if self._catalogue is not None and not is_measured(offer):
             assumed = assumed_rates(offer, self._catalogue.offers(model_id))
         return price_of(
             member.load,
@@ -218,6 +218,7 @@ class Router:
             rtt_s=0.0 if local else (member.rtt_s or RTT_UNMEASURED_S),
             experience=self.experiences.of(node_id, model_id, self._now),
             assumed=assumed,
+            busy_beside=busy_beside(offer),
         )
 
     def _is_telling(self, model_id: str) -> bool:

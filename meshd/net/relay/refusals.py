@@ -38,10 +38,20 @@ def hopped_before() -> Failure:
 
 
 def gave_up(what: str) -> Failure:
-    """The engine broke its contract, or its node took the asker for gone."""
+    """The engine broke its contract."""
     return Failure(
         "engine_failed",
         f"the node that answered gave up: {what}; ask again",
+        elsewhere=True,
+    )
+
+
+def not_heard(lease_s: float) -> Failure:
+    """The node took the asker for gone. Its engine is well, and it may be asked again."""
+    return Failure(
+        "unreachable",
+        f"the node that answered heard nothing of this one for {lease_s:g} s and freed the slot; "
+        "ask again",
         elsewhere=True,
     )
 

@@ -37,6 +37,10 @@ from protocol.trust import TrustRecord
 WATCH_S = 0.25
 """How often silence is looked for: an eighth of the shortest patience."""
 
+AWAY_S = 1.0
+"""From one look to the next: then this process was stopped or held up in between, and what others
+said meanwhile is not read yet."""
+
 
 @frozen
 class RelayStats:
@@ -223,9 +227,12 @@ class Relay:
         assert self._client is not None
         assert self._server is not None
         loop, steady = asyncio.get_running_loop(), Steady("watch over forwarded requests")
+        looked_at = loop.time()
         while True:
             await asyncio.sleep(until_next(WATCH_S, time.monotonic()))
+            last, looked_at = looked_at, loop.time()
+            since_s = looked_at - last
             with steady:
-                self._client.watch(loop.time())
+                self._client.watch(looked_at)
             with steady:
-                self._server.watch(loop.time())
+                self._server.watch(looked_at, since_s if since_s > AWAY_S else 0.0)

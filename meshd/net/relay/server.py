@@ -21,7 +21,7 @@ import zmq
 from meshd.core.ports import ENDINGS
 from meshd.net.relay import flow
 from meshd.net.relay.duties import Duties
-from meshd.net.relay.refusals import damaged, gave_up, overloaded, too_slow
+from meshd.net.relay.refusals import damaged, gave_up, not_heard, overloaded, too_slow
 from meshd.net.relay.sessions import SESSION_IDLE_S, SESSIONS_MAX, Inbound, Session, job_in, key_of
 from meshd.net.relay.sockets import ENDS_OF_CONNECTIONS, NOBLOCK, Counters, LoopSocket, Monitor
 from meshd.net.trust import node_id_of
@@ -94,9 +94,10 @@ class Server:
         self._monitor.close()
         self._socket.close()
 
-    def watch(self, now: float) -> None:
-        """Free what its asker left behind; called a few times a second."""
+    def watch(self, now: float, away_s: float = 0.0) -> None:
+        """Free what its asker left behind. For `away_s` this node did not run, and read nothing."""
         for session in list(self.sessions.values()):
+            session.heard += away_s
             silent_s = now - session.heard
             if session.open and silent_s > LEASE_S:
                 self._expire(session)
@@ -384,7 +385,7 @@ class Server:
 
     def _expire(self, session: Session) -> None:
         """Its asker seems gone, and is told all the same: if it only slept, it would wait on."""
-        silence = gave_up(f"it heard nothing of this one for {LEASE_S:g} s and freed the slot")
+        silence = not_heard(LEASE_S)
         for inbound in list(session.open.values()):
             self._note(session, JobEvents(inbound.request_id, inbound.index, (silence,)))
         self._counters.expired += len(session.open)

@@ -120,6 +120,13 @@ def test_memory_pressure_slows_both_phases():
     assert pressed.service_s == 7.0 * (1.0 + rules.PRESSURE_WARN_RATIO)
 
 
+def test_other_models_at_work_slow_both_phases():
+    """They share the machine; each of them counts."""
+    alone = price_of(load(), model_load(), at=0.0, rtt_s=0.0)
+    beside = price_of(load(), model_load(), at=0.0, rtt_s=0.0, busy_beside=2)
+    assert beside.scale == alone.scale * (1.0 + 2 * rules.BUSY_BESIDE_RATIO)
+
+
 def test_what_was_seen_from_here_corrects_what_the_node_says():
     """Work that took four times what its rates promise."""
     slow = Experience(attempts=1e9, prompt_tokens=100.0, output_tokens=10.0, seconds=8.0)

@@ -9,9 +9,11 @@ from meshd.core.routing.catalogue import Offer
 from meshd.core.routing.explain import decision_body
 from meshd.core.routing.hardware import (
     ANY_MACHINE,
+    HOPE_RATIO,
     SCALE_MAX,
     Rates,
     assumed_rates,
+    busy_beside,
     is_measured,
     usual_rates,
 )
@@ -111,7 +113,19 @@ def test_how_a_model_does_elsewhere_tells_how_it_will_do_here():
     pc = machine(2, chip="x", gpus=NVIDIA)
     usual = rates(chip="x", gpus=NVIDIA)
     told = assumed_rates(offer(pc), [offer(mac), offer(pc)])
-    assert told == pytest.approx((usual.prompt_tps * 2.0, usual.generation_tps * 2.0))
+    hoped = HOPE_RATIO * 2.0
+    assert told == pytest.approx((usual.prompt_tps * hoped, usual.generation_tps * hoped))
+
+
+def test_how_a_model_reads_elsewhere_tells_it_of_one_that_never_writes():
+    """An embedding model is measured by what it reads, and has no other rate."""
+    embeds = model(engine="ollama", capabilities=("embedding",))
+    fast = model_load(prompt_tps=2_000.0, generation_tps=0.0)
+    mac = offer(machine(1, fast, chip="Apple M4", offered=embeds))
+    pc = offer(machine(2, chip="x", gpus=NVIDIA, offered=embeds))
+    usual = rates(embeds, chip="x", gpus=NVIDIA)
+    assert (is_measured(mac), is_measured(pc)) == (True, False)
+    assert assumed_rates(pc, [mac]).prompt_tps == pytest.approx(HOPE_RATIO * 10 * usual.prompt_tps)
 
 
 def test_one_odd_measurement_does_not_decide():
@@ -119,12 +133,13 @@ def test_one_odd_measurement_does_not_decide():
     pc = offer(machine(1, chip="x", gpus=NVIDIA))
     usual = rates(chip="x", gpus=NVIDIA)
     odd = offer(machine(2, model_load(prompt_tps=0.0, generation_tps=1e9), chip="Apple M4"))
-    assert assumed_rates(pc, [odd]) == Rates(usual.prompt_tps, usual.generation_tps * SCALE_MAX)
+    most = Rates(HOPE_RATIO * usual.prompt_tps, HOPE_RATIO * usual.generation_tps * SCALE_MAX)
+    assert assumed_rates(pc, [odd]) == most
     plain = [
         offer(machine(number, model_load(prompt_tps=200.0, generation_tps=18.0), chip="Apple M4"))
         for number in (3, 4)
     ]
-    assert assumed_rates(pc, [odd, *plain]) == usual
+    assert assumed_rates(pc, [odd, *plain]) == tuple(HOPE_RATIO * rate for rate in usual)
 
 
 def chosen(*nodes):
@@ -151,4 +166,41 @@ def test_a_measurement_ends_all_assuming():
     mac = machine(1, model_load(prompt_tps=225.0, generation_tps=21.0), chip="Apple M4")
     pc = machine(2, model_load(prompt_tps=40.0, generation_tps=9.0), chip="x", gpus=NVIDIA)
     assert chosen(mac, pc)[0] == mac.node_id
-    assert is_measured(pc.load.models[0])
+    assert is_measured(offer(pc))
+
+
+def test_a_machine_that_is_faster_than_its_kind_is_found():
+    """A server at another address may be anything, a slow machine too; but never asked, it would
+    stay what it was taken for while the Mac is free."""
+    mac = machine(1, model_load(prompt_tps=500.0, generation_tps=46.0), chip="Apple M1 Max")
+    far = model(engine="upstream http://192.168.1.9:8000", size_bytes=5 * GB)
+    assert chosen(mac, machine(2, chip="x", offered=far))[0] != mac.node_id
+
+
+ENGINES = [
+    ("ollama", "llamacpp 0.3", 1),
+    ("ollama", "upstream http://127.0.0.1:8000", 1),
+    ("ollama", "upstream http://192.168.1.9:8000", 0),
+    ("upstream http://192.168.1.9:8000", "upstream http://192.168.1.9:8000", 1),
+    ("upstream http://192.168.1.9:8000", "upstream http://192.168.1.8:8000", 0),
+]
+
+
+@pytest.mark.parametrize(("engine", "other_engine", "beside"), ENGINES)
+def test_other_models_at_work_are_counted_where_they_run(engine, other_engine, beside):
+    """Models of one machine share it, whichever programs run them; what an address stands for is a
+    machine of its own."""
+    pair = model(engine=engine), model(model_id="other", engine=other_engine)
+    idle, busy = model_load(), model_load(model_id="other", in_flight=8)
+    node = member(1, *pair, load=load(idle, busy))
+    assert busy_beside(offer(node)) == beside
+    assert busy_beside(Offer(node, pair[1], busy)) == 0
+
+
+def test_a_machine_that_runs_another_model_is_spared():
+    """Of two equal machines the one that does nothing else is asked."""
+    pair = model(), model(model_id="other")
+    idle, busy = model_load(), model_load(model_id="other", in_flight=8)
+    nodes = [member(number + 1, *pair, load=load(idle, each)) for number, each in
+             enumerate((busy, replace(busy, in_flight=0)))]  # fmt: skip
+    assert chosen(*nodes)[0] == nodes[1].node_id
