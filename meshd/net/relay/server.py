@@ -97,7 +97,7 @@ class Server:
     def watch(self, now: float, away_s: float = 0.0) -> None:
         """Free what its asker left behind. For `away_s` this node did not run, and read nothing."""
         for session in list(self.sessions.values()):
-            session.heard += away_s
+            session.heard = min(now, session.heard + away_s)
             silent_s = now - session.heard
             if session.open and silent_s > LEASE_S:
                 self._expire(session)
