@@ -34,6 +34,10 @@ from protocol.load import ModelLoad
 TELL_EVERY_S = 0.5
 """Shortest time between two words to somebody who waits."""
 
+ASIDE_S = 4.0
+"""How long the word of a batch job that it waits in its engine holds: who waits says so every two
+seconds, and who has begun is silent while its prompt is read."""
+
 DRAIN_FINISH_MAX_S = 120.0
 """How long an answer that can go nowhere else may still take when the node drains: most answers of
 most machines, and not a forgotten stream of a day."""
@@ -74,10 +78,8 @@ class _Desk:
 
     def stand_aside(self, visit: Visit, now: float) -> None:
         """While a batch job waits in its engine, interactive ones may start beside it."""
-        is_aside = visit.place is not None
-        if is_aside != visit.ticket.aside:
-            visit.ticket.aside = is_aside
-            self.start_waiting(now)
+        visit.ticket.aside_until = now + ASIDE_S if visit.place is not None else 0.0
+        self.start_waiting(now)
 
     def send_away(self, ticket: Ticket, failure: Failure) -> None:
         """Somebody who waits has to go; the visit's stream says why."""

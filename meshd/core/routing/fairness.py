@@ -18,14 +18,13 @@ The rules:
 - an answer that another node began goes before everything that nobody has begun to read: its
   client sits before half a sentence. It is charged like any other;
 - a batch job waits for all interactive ones, until it has waited BATCH_PATIENCE_S; then it counts
-  as one of them, so it waits long and never for ever. One that has a slot, and waits in its engine
-  for memory, keeps no interactive one out.
+  as one of them, so it waits long and never for ever. Until then, one that has a slot, and waits in
+  its engine for memory, keeps no interactive one out.
 
 Fading is done without touching what fades: everything is kept in tokens of one moment (`_epoch`),
 and what is added later is added larger. Orders then never change by waiting, as they should not.
 
-Left out on purpose: taking a slot back from a running job. A person waits at most for one job of
-somebody else to end in one of the slots.
+Left out on purpose: taking a slot back from a running job. A person waits for one to end at most.
 """
 
 from __future__ import annotations
@@ -231,8 +230,8 @@ class Ticket:
     """The rest of an answer of which its client has read the beginning."""
     number: int = field(default=0, init=False)
     started: float | None = field(default=None, init=False)
-    aside: bool = field(default=False, init=False)
-    """It has a slot, and lets interactive jobs have one like it."""
+    aside_until: float = field(default=0.0, init=False)
+    """It has a slot, and so long lets interactive jobs have one like it."""
 
     @property
     def cost(self) -> float:
@@ -242,6 +241,10 @@ class Ticket:
     def gives_way(self, now: float) -> bool:
         """Whether interactive jobs go before it now."""
         return self.batch and now - self.arrived < BATCH_PATIENCE_S
+
+    def stands_aside(self, now: float) -> bool:
+        """Whether an interactive job may run beside it, as if its slot were free."""
+        return now < self.aside_until and self.gives_way(now)
 
     def rank(self, now: float) -> int:
         """Lower goes first, whoever is asking."""
@@ -284,7 +287,7 @@ class FairQueue:
         self._next += 1
         self._shares.enter(ticket.person)
         self._count(ticket, 1)
-        if not self._length and self._has_slot(ticket):
+        if not self._length and self._has_slot(ticket, now):
             self._start(ticket, now)
             return True
         tickets = self._waiting.setdefault(ticket.person, [])
@@ -295,7 +298,7 @@ class FairQueue:
 
     def start_next(self, now: float) -> Ticket | None:
         """Whoever's turn it is starts; None when no slot is free or nobody waits."""
-        if not self._length or self._taken() >= self.slots:
+        if not self._length or self._taken(now) >= self.slots:
             return None
         scale = self._shares.counted_in(now)
 
@@ -305,7 +308,7 @@ class FairQueue:
             return self._turn(self._first(tickets, now), counter, len(tickets), scale, now)
 
         ticket = self._first(self._waiting[min(self._waiting, key=turn)], now)
-        if not self._has_slot(ticket):
+        if not self._has_slot(ticket, now):
             return None
         self._remove(ticket)
         self._start(ticket, now)
@@ -359,12 +362,12 @@ class FairQueue:
         longest = max(self._waiting.values(), key=len)
         return longest[-1]
 
-    def _taken(self) -> int:
+    def _taken(self, now: float) -> int:
         """Slots that are taken for an interactive job."""
-        return sum(not each.aside for each in self.running.values())
+        return sum(not each.stands_aside(now) for each in self.running.values())
 
-    def _has_slot(self, ticket: Ticket) -> bool:
-        return len(self.running) < self.slots or (not ticket.batch and self._taken() < self.slots)
+    def _has_slot(self, ticket: Ticket, now: float) -> bool:
+        return (len(self.running) if ticket.batch else self._taken(now)) < self.slots
 
     def _count(self, ticket: Ticket, sign: int) -> None:
         self.prompt_tokens += sign * ticket.prompt_tokens

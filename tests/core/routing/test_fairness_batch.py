@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from meshd.core.routing.fairness import BATCH_PATIENCE_S
 from tests.core.routing.test_fairness import ANNA, BEN, CLEO, queue, ticket
 
@@ -37,7 +39,7 @@ def test_a_batch_job_that_waits_in_its_engine_keeps_no_interactive_one_out() -> 
     for each in (batch, other, questions[0]):
         line.arrive(each, 0.0)
     assert line.start_next(0.0) is None
-    batch.aside = True
+    batch.aside_until = 1.0
     assert line.start_next(0.0) is questions[0]
     assert not line.arrive(questions[1], 0.0)
     assert line.start_next(0.0) is None
@@ -47,3 +49,17 @@ def test_a_batch_job_that_waits_in_its_engine_keeps_no_interactive_one_out() -> 
     assert line.start_next(0.0) is None
     line.end(batch, 0, 0)
     assert line.start_next(0.0) is other
+
+
+@pytest.mark.parametrize(("until", "now"), [(1.0, 1.0), (2 * BATCH_PATIENCE_S, BATCH_PATIENCE_S)])
+def test_a_batch_job_that_lets_others_in_gets_its_slot_in_the_end(until: float, now: float) -> None:
+    """When it has not said any more that it waits, and when its patience ends: else everybody who
+    asks keeps it out."""
+    line = queue()
+    batch = ticket(batch=True)
+    line.arrive(batch, 0.0)
+    batch.aside_until = until
+    assert line.arrive(ticket(BEN), 0.5)
+    assert not line.arrive(ticket(BEN), now)
+    line.end(line.running[2], 0, 0)
+    assert line.start_next(now) is None
