@@ -8,6 +8,7 @@ present wait, because the answer has come from elsewhere.
 
 Only time in which this process ran counts. A lid that was shut, a container that was paused, a loop
 that was held up: whoever was away has read nothing meanwhile, and must not call the others silent.
+As much time as it was away, and the whole limit at most, it has afterwards to read what came in.
 """
 
 from __future__ import annotations
@@ -120,8 +121,9 @@ class Patience:
 
     def _look(self) -> None:
         now = self._loop.time()
-        if now - self._due > LATE_S:
-            self._since = now  # what came in meanwhile is read first
+        late_s = now - self._due
+        if late_s > LATE_S:
+            self._since = min(now, max(self._since, now - self._limit_s) + late_s)
         silent_s = now - self._since if self._waiting else 0.0
         if silent_s >= self._limit_s and self._again is not None:
             self._limit_s = self._again()

@@ -75,6 +75,22 @@ async def test_time_in_which_nothing_ran_does_not_count(monkeypatch):
     patience.close()
 
 
+async def test_a_hold_up_buys_no_more_time_than_it_took(monkeypatch):
+    """Else who is held up now and then, as a machine short of memory is, would give nobody up."""
+    loop, away_s = asyncio.get_running_loop(), [0.0]
+    running = loop.time
+    monkeypatch.setattr(loop, "time", lambda: running() + sum(away_s))
+    patience = Patience(10.0, loop)
+    waiting = asyncio.create_task(patience.next(paced(60.0, closed=asyncio.Event())))
+    for passed_s in (10.6, 2.6):
+        await asyncio.sleep(0.01)
+        away_s.append(passed_s)
+    await asyncio.wait([waiting], timeout=1.0)
+    with pytest.raises(PatienceEnded):
+        waiting.result()
+    patience.close()
+
+
 async def test_a_cancelled_caller_stays_cancelled():
     """A client that leaves is not mistaken for a stalled stream."""
     closed = asyncio.Event()
