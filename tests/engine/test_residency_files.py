@@ -149,8 +149,8 @@ async def test_a_load_that_failed_late_is_set_aside_as_long(
     desk: Desk, housed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted from when it failed: a large model takes longer to fail than it is set aside."""
-    monkeypatch.setattr(places, "SET_ASIDE_S", 0.1)
-    desk.load_s = 0.15
+    monkeypatch.setattr(places, "SET_ASIDE_S", 0.3)
+    desk.load_s = 0.31
     desk.broken.add("a")
     async with housed(desk.lodger("a", 1)) as engine:
         await ending(engine, ask("a"))
