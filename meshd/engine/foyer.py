@@ -163,8 +163,10 @@ class Foyer:
 
     def _word(self, place: Place, waiting: Waiting) -> Queued:
         """Where it stands, and for about how long."""
-        wait_s = self._load_left_s(place) + self._wait_s(place)
-        return Queued(self._turns.position(waiting, self._clock()), round(wait_s, 2))
+        now = self._clock()
+        patience_s = waiting.stops_in_s(now) if waiting.behind else 0.0
+        wait_s = self._load_left_s(place) + max(self._wait_s(place), patience_s)
+        return Queued(self._turns.position(waiting, now), round(wait_s, 2))
 
     async def _try(self, place: Place, waiting: Waiting, until: float) -> Failure | None:
         """Load its model where that may succeed now, and look on while it is loaded, until then;

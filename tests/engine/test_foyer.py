@@ -283,11 +283,16 @@ def batch(job: Job) -> Job:
 
 
 async def test_a_batch_job_stops_nobody(pair) -> None:
-    """It comes in when nobody asks any more."""
+    """It comes in when nobody asks any more, and is told how long that may be; who asks for its
+    model is not."""
     served: list[str] = []
     async with pair() as engine:
         agents = await asking(engine, served, "a", "a")
         await until(lambda: len(served) > 0)
+        async with aclosing(engine.generate(batch(ask("b")))) as stream:
+            (word,) = await anext(stream)
+            assert isinstance(word, Queued)
+            assert told(engine, "b").load_s < 30.0 < 50.0 < word.wait_s
         waiting = asyncio.create_task(ending(engine, batch(ask("b"))))
         await until(lambda: bool(engine.waits()))
         count = len(served)

@@ -153,8 +153,9 @@ class Turns:
     def wait_s(
         self, model_id: str, behind: Sequence[str], now: float, load_s: Callable[[str], float]
     ) -> float:
-        """About how long until a model can be loaded that needs the place of those `behind`, or
-        that gives way; 0 where it need not wait. `load_s` says what a load of a model takes."""
+        """About how long an interactive job that came now would wait until its model can be loaded,
+        which needs the place of those `behind`, or gives way; 0 where it need not wait. `load_s`
+        says what a load of a model takes."""
         first = self.gives_way_to(model_id, now)
         if first:
             return DRAIN_GUESS_S + load_s(first) + STRETCH_S + DRAIN_GUESS_S
@@ -162,7 +163,7 @@ class Turns:
             return 0.0
         mine = (each.stops_in_s(now) for each in self._line if each.model_id == model_id)
         longest_s = max(self._stretch_s(each, now) for each in behind)
-        return max(longest_s, min(mine, default=GRACE_S), 0.0) + DRAIN_GUESS_S
+        return max(longest_s, min((GRACE_S, *mine)), 0.0) + DRAIN_GUESS_S
 
     def _order(self, now: float) -> list[Waiting]:
         """In which they try: interactive ones first, then in order of arrival."""

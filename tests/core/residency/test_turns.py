@@ -124,11 +124,12 @@ def test_first_come_first_served(turns: Turns) -> None:
 
 
 def test_a_batch_job_stops_nobody_until_its_patience_ends(turns: Turns) -> None:
-    """As in any queue; then it counts as the others do."""
+    """As in any queue; then it counts as the others do. Who asks for its model would not wait as
+    long."""
     batch = turns.enter("b", 0.0, batch=True)
     batch.behind = ("a",)
     assert turns.gives_way_to("a", BATCH_PATIENCE_S - 0.1) == ""
-    assert turns.wait_s("b", ("a",), 10.0, load_s) == BATCH_PATIENCE_S - 10.0 + DRAIN_GUESS_S
+    assert turns.wait_s("b", ("a",), 10.0, load_s) == GRACE_S + DRAIN_GUESS_S
     assert turns.gives_way_to("a", BATCH_PATIENCE_S) == "b"
 
 
