@@ -209,13 +209,21 @@ def read_calls(body: str) -> list[Call] | None:
     return calls or None
 
 
-_DECODER = json.JSONDecoder()
+def _no_json(name: str) -> None:
+    """Python reads NaN and infinities; no other program does."""
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_json)
 
 
 def _text_of(arguments: Any) -> str:
-    if isinstance(arguments, str):
-        return arguments
-    return json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+    """Arguments as JSON text. Half of a surrogate pair, which no text can carry, leaves escaped as
+    it came."""
+    if not isinstance(arguments, str):
+        arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+    text: str = arguments.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def call_id(answer_id: str, index: int) -> str:
