@@ -2,8 +2,8 @@
 
 What can be refused is refused here, before the model has done anything: a prompt that does not fit,
 tools or a form that the model cannot serve, a schema that cannot be kept to. A fault in reading one
-job, which a model's template or a peer's odd field may bring to light, costs that job: nobody else's
-answer ends with it.
+job, which a model's template or a peer's odd field may bring to light, costs that job and nobody
+else's answer.
 """
 
 from __future__ import annotations

@@ -74,6 +74,12 @@ GOLDEN = [
         "",
         [("weather", {"city": "Rom"}), ("time", {})],
     ),
+    (
+        MISTRAL,
+        '[TOOL_CALLS]weather[CALL_ID]D681PevKs[ARGS]{"city": "Rom"}',
+        "",
+        [("weather", {"city": "Rom"})],
+    ),
     (MISTRAL, "[1, 2] is a list", "[1, 2] is a list", []),
     (MISTRAL, "[TOOL_CALLS] no", "[TOOL_CALLS] no", []),
     (MISTRAL, "[TOOL_CALLS]time[ARGS]NaN", "[TOOL_CALLS]time[ARGS]NaN", []),
