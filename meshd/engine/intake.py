@@ -1,7 +1,9 @@
 """Where a job becomes a turn, inside any kind of worker.
 
 What can be refused is refused here, before the model has done anything: a prompt that does not fit,
-tools or a form that the model cannot serve, a schema that cannot be kept to.
+tools or a form that the model cannot serve, a schema that cannot be kept to. A fault in reading one
+job, which a model's template or a peer's odd field may bring to light, costs that job and nobody
+else's answer.
 """
 
 from __future__ import annotations
@@ -36,6 +38,15 @@ class GuidedTokenizer(Tokenizer, Speller, Protocol):
 
 def open_turn(key: int, job: Job, model: GuidedTokenizer, now: float) -> Turn | Failure:
     """The turn of a job, or why there is none. `now` is monotonic seconds."""
+    try:
+        return _open(key, job, model, now)
+    except Exception as error:  # noqa: BLE001
+        found = f"{type(error).__name__}: {error}"
+        message = f"this request cannot be read here, which is a fault of meshd ({found})"
+        return failure_of("engine_failed", message, elsewhere=False)
+
+
+def _open(key: int, job: Job, model: GuidedTokenizer, now: float) -> Turn | Failure:
     prompt = prepare(job, model)
     if isinstance(prompt, Failure):
         return prompt

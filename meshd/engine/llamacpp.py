@@ -33,6 +33,7 @@ import numpy as np
 
 from meshd.core.residency.offload import ALL_LAYERS
 from meshd.engine import logits
+from meshd.engine.blocks import blocks_of
 from meshd.engine.llama_embedding import ROWS, LlamaReader, pooling_of
 from meshd.engine.scheduler import Row
 from meshd.engine.template import ChatTemplate
@@ -83,6 +84,8 @@ class LlamaModel:
             raise LlamaError(f"llama.cpp cannot load {path}: {self._why()}")
         self._vocab = llama.llama_model_get_vocab(self._model)
         self.vocabulary_size = int(llama.llama_vocab_n_tokens(self._vocab))
+        self._has_words = llama.llama_vocab_type(self._vocab) == llama.LLAMA_VOCAB_TYPE_BPE
+        """Its texts are cut into words first, for which they must come in blocks."""
         own = int(llama.llama_model_n_ctx_train(self._model))
         self.context_length = context or min(own, CONTEXT_DEFAULT_TOKENS)
         self._threads = threads
@@ -110,26 +113,18 @@ class LlamaModel:
         """Token ids of `text`. Control tokens written out in it count as such, and a model that
         wants a beginning-of-text token gets exactly one; one that makes vectors only gets all that
         its texts stand between."""
-        raw = text.encode()
-        room = len(raw) + 8
-        tokens = (llama.llama_token * room)()
-        count = llama.llama_tokenize(
-            self._vocab, raw, len(raw), tokens, room, not self.makes_text, True
-        )
-        ids: list[int] = tokens[:count]
+        ids = self._ids(text, control=True, framed=not self.makes_text and not self._has_words)
         if llama.llama_vocab_get_add_bos(self._vocab):
             bos = llama.llama_vocab_bos(self._vocab)
             if ids[:1] != [bos]:
                 ids.insert(0, bos)
+        if not self.makes_text and self._has_words and llama.llama_vocab_get_add_eos(self._vocab):
+            ids.append(llama.llama_vocab_eos(self._vocab))
         return ids
 
     def continuation(self, text: str) -> list[int]:
         """Token ids of text that follows other text: nothing is put in front."""
-        raw = text.encode()
-        tokens = (llama.llama_token * (len(raw) + 8))()
-        count = llama.llama_tokenize(self._vocab, raw, len(raw), tokens, len(tokens), False, False)
-        ids: list[int] = tokens[:count]
-        return ids
+        return self._ids(text, control=False)
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token stands for; control tokens stand for nothing."""
@@ -251,6 +246,17 @@ class LlamaModel:
     def free_sampler(self, sampler: Sampler) -> None:
         """Give a sampler's memory back."""
         llama.llama_sampler_free(sampler)
+
+    def _ids(self, text: str, *, control: bool, framed: bool = False) -> list[int]:
+        """`framed`: with what llama.cpp puts around a text."""
+        ids: list[int] = []
+        for block in blocks_of(text) if self._has_words else (text,):
+            raw = block.encode()
+            room = len(raw) + 8
+            tokens = (llama.llama_token * room)()
+            count = llama.llama_tokenize(self._vocab, raw, len(raw), tokens, room, framed, control)
+            ids += tokens[:count]
+        return ids
 
     def _logits(self, index: int) -> logits.Row:
         """llama.cpp's own memory, until the next pass: what is written here, `sample` reads."""

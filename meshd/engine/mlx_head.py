@@ -49,6 +49,10 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json
 FINGERPRINT_BLOCKS = 16
 FINGERPRINT_BLOCK_BYTES = 64 * 1024
 
+SHARD = re.compile(r"-\d{5}-of-(?P<parts>\d{5})\.safetensors$")
+"""One of several weight files. Their names say how many there are, and unlike the index beside them
+they are never left over from the model that this one was made of."""
+
 SNAPSHOT = re.compile(r"models--[^/]+?--([^/]+)/snapshots/[^/]+/?$")
 """Where the Hugging Face cache keeps a model: the folder itself is named by a hash."""
 
@@ -99,6 +103,11 @@ def _head(path: Path) -> MlxHead:
     tokenizers = [path / name for name in TOKENIZERS if (path / name).is_file()]
     if not tokenizers:
         raise _incomplete(path, f"it holds no tokenizer ({', '.join(TOKENIZERS)})")
+    parts = max(
+        (int(found["parts"]) for each in weights if (found := SHARD.search(each.name))), default=0
+    )
+    if len(weights) < parts:
+        raise _incomplete(path, f"it holds {len(weights)} of {parts} weight files")
     for file in weights:
         _check_whole(file)
     return MlxHead(

@@ -74,7 +74,7 @@ class Form(Protocol):
 def sampler_of(sampling: Sampling) -> Sampler:
     """What chooses the tokens of one answer."""
     temperature = 0.8 if sampling.temperature is None else sampling.temperature
-    if temperature == 0.0:
+    if temperature == 0.0 or sampling.top_p == 0.0:  # which keeps the likeliest, and no other
         return greedy
     rules = Rules(
         temperature,

@@ -138,7 +138,7 @@ def _run(template: str, names: Mapping[str, Any]) -> str:
         text: str = program_of(template).render(names)
     except (TemplateError, *FAULTS) as error:
         raise ChatError(f"the model's chat template refuses this conversation: {error}") from None
-    return text
+    return text.encode("utf-8", "replace").decode()
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,8 @@ separates the text from the calls for any of them:
 
     Hermes, Qwen    <tool_call>{"name": "f", "arguments": {...}}</tool_call>, again and again
     Mistral         [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...] to the end of the answer,
-                    or, newer, [TOOL_CALLS]f[ARGS]{...}, again and again
+                    or, newer, [TOOL_CALLS]f[ARGS]{...}, again and again, in some with
+                    [CALL_ID] and an id behind the name
     Llama 3         the whole answer is {"name": "f", "parameters": {...}}, with more of them after
                     semicolons, and with or without <|python_tag|> in front
 
@@ -39,6 +40,8 @@ CALL_ID_CHARS = 9
 ARGUMENTS_MARK = "[ARGS]"
 """Between a tool's name and its arguments, in Mistral's newer form."""
 
+ID_MARK = "[CALL_ID]"
+"""Between a tool's name and the model's own id of the call (Mistral Small 3.1 and 3.2)."""
 
 UNKNOWN_MARKS = ("<function=", "<arg_key>", "<parameter name")
 """Of families that write XML between Hermes's marks (Qwen3-Coder, GLM): not read here yet."""
@@ -190,7 +193,8 @@ def read_calls(body: str) -> list[Call] | None:
     calls: list[Call] = []
     left = body.strip()
     while left:
-        name, mark, after = left.removeprefix(MISTRAL.opener).partition(ARGUMENTS_MARK)
+        head, mark, after = left.removeprefix(MISTRAL.opener).partition(ARGUMENTS_MARK)
+        name = head.partition(ID_MARK)[0]
         is_named = bool(mark) and not set(name) & set('{["')
         text = after.lstrip() if is_named else left
         try:
@@ -209,13 +213,21 @@ def read_calls(body: str) -> list[Call] | None:
     return calls or None
 
 
-_DECODER = json.JSONDecoder()
+def _no_json(name: str) -> None:
+    """Python reads NaN and infinities; no other program does."""
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_json)
 
 
 def _text_of(arguments: Any) -> str:
-    if isinstance(arguments, str):
-        return arguments
-    return json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+    """Arguments as JSON text. Half of a surrogate pair, which no text can carry, leaves escaped as
+    it came."""
+    if not isinstance(arguments, str):
+        arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+    text: str = arguments.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def call_id(answer_id: str, index: int) -> str:

@@ -228,12 +228,12 @@ def _settings(job: Job) -> Mapping[str, Any]:
 
 
 def _refusal(job: Job, model: Tokenizer) -> Failure | None:
+    if not isinstance(job.tools or [], list) or not all(map(_is_function, tools_of(job))):
+        return _bad("every tool must be a function with a name, its parameters a schema", "tools")
     if tools_of(job) and format_of(job) != "text":
         return _bad("ask for either 'tools' or a 'response_format', not both", "response_format")
     if job.top_logprobs > TOP_LOGPROBS_MAX:
         return _bad(f"'top_logprobs' must be at most {TOP_LOGPROBS_MAX}", "top_logprobs")
-    if not all(map(_is_function, tools_of(job))):
-        return _bad("every tool must be a function with a name", "tools")
     ids = (*(job.prompt_tokens or ()), *(job.prefix_tokens or ()))
     biased = (int(token) for token, _ in job.sampling.logit_bias)
     for param, tokens in (("prompt", ids), ("logit_bias", biased)):
@@ -252,7 +252,9 @@ def _check_ids(tokens: Iterable[int], model: Tokenizer, param: str) -> Failure |
 
 def _is_function(tool: Any) -> bool:
     function = tool.get("function") if isinstance(tool, dict) else None
-    return isinstance(function, dict) and isinstance(function.get("name"), str)
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        return False
+    return isinstance(function.get("parameters"), dict | None)
 
 
 def _bad(message: str, param: str) -> Failure:

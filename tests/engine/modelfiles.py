@@ -68,8 +68,11 @@ def runnable(path: Path, tensors: Mapping[str, NDArray[np.float32]], **said: obj
     return path
 
 
-def embedder(path: Path, architecture: str, **own: object) -> Path:
-    """A model of one layer and a few words; `own` are facts under the architecture's name."""
+def embedder(
+    path: Path, architecture: str, vocabulary: Mapping[str, object] = {}, **own: object
+) -> Path:
+    """A model of one layer and a few words, or another `vocabulary` as large; `own` are facts under
+    the architecture's name."""
     own = {
         "context_length": 512,
         "embedding_length": WIDTH,
@@ -86,6 +89,7 @@ def embedder(path: Path, architecture: str, **own: object) -> Path:
         "tokenizer_ggml.tokens": list(TOKENS),
         "tokenizer_ggml.seperator_token_id": MARKS.index("[SEP]"),
         "tokenizer_ggml.token_type_count": 1,
+        **vocabulary,
     }
     return runnable(path, LAYERS[architecture](), **said)
 
@@ -99,6 +103,22 @@ def bert(path: Path, **own: object) -> Path:
 def decoder(path: Path, **own: object) -> Path:
     """A model that looks back only, as one that generates does."""
     return embedder(path, "llama", **{"attention.layer_norm_rms_epsilon": 1e-5} | own)
+
+
+def speller(path: Path, **own: object) -> Path:
+    """A decoder whose tokens are letters, its words cut as gpt-oss's are."""
+    said = {
+        "tokenizer_ggml.model": "gpt2",
+        "tokenizer_ggml.pre": "gpt-4o",
+        "tokenizer_ggml.tokens": ["<s>", "</s>", "a", "b", "c", "d", "e", "f", "g", "h", "i"],
+        "tokenizer_ggml.merges": ["x y"],
+        "tokenizer_ggml.bos_token_id": 0,
+        "tokenizer_ggml.eos_token_id": 1,
+        "tokenizer_ggml.add_bos_token": True,
+        "tokenizer_ggml.add_eos_token": True,
+    }
+    own = {"attention.layer_norm_rms_epsilon": 1e-5} | own
+    return embedder(path, "llama", said, **own)
 
 
 def _bert_layers() -> dict[str, NDArray[np.float32]]:

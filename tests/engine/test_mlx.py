@@ -202,7 +202,7 @@ async def test_a_logit_bias_decides(engine, answer):
     assert {token for each in await deltas_of(engine, biased) for token in each.token_ids} == {last}
 
 
-@pytest.mark.parametrize("rules", [{"top_k": 1}, {"min_p": 1.0}, {"top_p": 1e-6}])
+@pytest.mark.parametrize("rules", [{"top_k": 1}, {"min_p": 1.0}, {"top_p": 1e-6}, {"top_p": 0.0}])
 async def test_a_choice_of_one_is_greedy(engine, answer, rules):
     """Each way of narrowing the choice ends at the likeliest token, whatever the temperature."""
     greedy, _ = await answer(engine, TEXT)

@@ -111,6 +111,15 @@ def test_weights_that_are_not_whole_are_refused(folder, raw, said):
     assert_refused(folder, said)
 
 
+def test_a_missing_weight_file_is_seen_by_the_names_of_the_others(folder):
+    """A download that broke off between two files, each of which is whole."""
+    first, second = (folder / f"model-0000{part}-of-00002.safetensors" for part in (1, 2))
+    (folder / "model.safetensors").rename(first)
+    assert_refused(folder, "it holds 1 of 2 weight files", "download it again")
+    second.write_bytes(weights())
+    assert inspect_folder(folder).size_bytes == 2 * len(weights())
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '"text"', "[" * 100_000, " " * 5_000_000])
 def test_a_config_that_is_no_object_is_refused(folder, text):
     """Whatever it is instead, and however long."""

@@ -144,7 +144,11 @@ def test_without_tools_a_known_template_stays_with_llama_cpp():
 
 @pytest.mark.parametrize(
     ("arguments", "shown"),
-    [('{"city": "Köln <1>"}', '({"city": "Köln <1>"})'), ("no json", '("no json")')],
+    [
+        ('{"city": "Köln <1>"}', '({"city": "Köln <1>"})'),
+        ("no json", '("no json")'),
+        ('{"half a pair": "\\ud83d"}', '({"half a pair": "?"})'),
+    ],
 )
 def test_earlier_calls_come_back_as_objects(arguments, shown):
     """A template prints them as JSON, which a text would be twice; nothing is escaped for HTML."""

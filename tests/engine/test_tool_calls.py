@@ -74,8 +74,15 @@ GOLDEN = [
         "",
         [("weather", {"city": "Rom"}), ("time", {})],
     ),
+    (
+        MISTRAL,
+        '[TOOL_CALLS]weather[CALL_ID]D681PevKs[ARGS]{"city": "Rom"}',
+        "",
+        [("weather", {"city": "Rom"})],
+    ),
     (MISTRAL, "[1, 2] is a list", "[1, 2] is a list", []),
     (MISTRAL, "[TOOL_CALLS] no", "[TOOL_CALLS] no", []),
+    (MISTRAL, "[TOOL_CALLS]time[ARGS]NaN", "[TOOL_CALLS]time[ARGS]NaN", []),
     (
         LLAMA3,
         '{"name": "weather", "parameters": {"city": "Oslo"}}',
@@ -111,6 +118,14 @@ def read(form, parts, **options):
 def test_each_family_writes_its_calls_in_its_own_way(form, answer, text, calls):
     """What the families write, and what only looks like it."""
     assert read(form, [answer]) == (text, calls)
+
+
+@pytest.mark.parametrize("arguments", ['{"a": "\\ud83d"}', '"{\\"a\\": \\"\\ud83d\\"}"'])
+def test_half_a_surrogate_pair_in_a_call_stays_escaped(arguments):
+    """A small model's idea of an emoji: no text can carry it, and the event must leave."""
+    reader = ToolReader(HERMES, NAMES, "r")
+    (call,) = reader.feed(f'<tool_call>{{"name": "time", "arguments": {arguments}}}</tool_call>')
+    assert call.arguments == '{"a": "\\ud83d"}'
 
 
 @given(st.sampled_from(GOLDEN), st.data())

@@ -63,6 +63,7 @@ def test_a_job_becomes_tokens(job, text):
     ("job", "code", "param"),
     [
         (replace(CHAT, tools=[{"type": "function"}]), "bad_request", "tools"),
+        (replace(CHAT, tools=7), "bad_request", "tools"),
         (replace(CHAT, top_logprobs=21), "bad_request", "top_logprobs"),
         (replace(JOB, prompt=""), "bad_request", "prompt"),
         (replace(JOB, prompt_tokens=(500,)), "bad_request", "prompt"),
@@ -76,6 +77,18 @@ def test_a_job_that_cannot_run_here_says_why(job, code, param):
     failure = prepare(job, Letters())
     assert (failure.code, failure.param) == (code, param)
     assert not failure.elsewhere
+
+
+def test_a_fault_in_reading_a_job_costs_that_job():
+    """The process goes on for everybody else, and the words say where to look."""
+
+    class Broken(Letters):
+        def tokenize(self, text):
+            raise ZeroDivisionError(text)
+
+    failure = open_turn(1, JOB, Broken(), 0.0)
+    assert (failure.code, failure.elsewhere) == ("engine_failed", False)
+    assert "ZeroDivisionError: abc" in failure.message
 
 
 def test_a_prompt_that_is_too_long_is_told_with_both_numbers():

@@ -42,6 +42,7 @@ WEATHER = {
     },
 }
 CLOCK = {"type": "function", "function": {"name": "clock"}}
+SPELT = {"type": "function", "function": {"name": "clock", "parameters": "{}"}}
 
 HERMES = (
     "{% if tools %}<|im_start|>system\nTools: {{ tools | tojson }}\n"
@@ -179,6 +180,7 @@ def test_a_model_with_tools_may_answer_with_text(speaking):
     [
         (None, {"tools": [CLOCK]}, "tools", "no place for tools"),
         (HERMES, {"tools": ["clock"]}, "tools", "function with a name"),
+        (HERMES, {"tools": [SPELT], "tool_choice": "required"}, "tools", "a schema"),
         (
             HERMES,
             {"tools": [CLOCK], "tool_choice": {"function": {"name": "x"}}},
