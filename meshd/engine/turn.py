@@ -228,8 +228,6 @@ def _settings(job: Job) -> Mapping[str, Any]:
 
 
 def _refusal(job: Job, model: Tokenizer) -> Failure | None:
-    if tools_of(job) and format_of(job) != "text":
-        return _bad("ask for either 'tools' or a 'response_format', not both", "response_format")
     if job.top_logprobs > TOP_LOGPROBS_MAX:
         return _bad(f"'top_logprobs' must be at most {TOP_LOGPROBS_MAX}", "top_logprobs")
     if not all(map(_is_function, tools_of(job))):
