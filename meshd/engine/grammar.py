@@ -15,7 +15,9 @@ tells `take` which one it chose.
   decides for the longest piece that fits: `{"name": "f` in one would rule out `{"answer"`;
 - a schema that cannot be compiled is refused before the prompt is read, with the library's reason.
   Keywords it does not know are refused as well: an answer that silently breaks the schema is worse
-  than none;
+  than none. A `format` it does not know is passed over, because JSON Schema calls that a remark.
+  So is all of that in the schema of a tool that need not be called: wherever no form is asked for,
+  such a schema is a hint, too;
 - limits are those of the library, which stop a schema that would take seconds to compile. Some are
   met in the middle of an answer only (hundreds of optional fields): it fails then, and says why,
   because what the library allows from there on is nothing but the end.
@@ -34,6 +36,14 @@ from meshd.engine.turn import format_of, is_forced, tools_of
 from protocol.jobs import Job
 
 ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+FORMATS = frozenset(
+    ("date", "date-time", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid")
+)
+"""Of strings, that the library can keep to."""
+
+VERBATIM = frozenset(("const", "enum", "default", "examples"))
+"""Keywords whose values are values, not schemas."""
 
 NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 """The parameters of a tool that names none, as OpenAI defines it: an empty list. A small model that
@@ -125,14 +135,28 @@ def _schema(job: Job) -> dict[str, Any]:
     return _one_line(schema)
 
 
-def _one_line(schema: dict[str, Any]) -> dict[str, Any]:
-    return {**schema, "x-guidance": ONE_LINE}
+def _one_line(schema: dict[str, Any], *, lenient: bool = False) -> dict[str, Any]:
+    return {**_known_formats(schema), "x-guidance": {**ONE_LINE, "lenient": lenient}}
+
+
+def _known_formats(schema: Any) -> Any:
+    """The schema without every `format` that cannot be kept to."""
+    if isinstance(schema, list | tuple):
+        return [_known_formats(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value if key in VERBATIM else _known_formats(value)
+        for key, value in schema.items()
+        if key != "format" or not isinstance(value, str) or value in FORMATS
+    }
 
 
 def _rules(job: Job, form: ToolForm, tokenizer: LLTokenizer) -> Iterator[str]:
     """Lark's rules of a forced call, or of calls or else an answer of the given form."""
     functions = _callable(job)
-    if is_forced(job):
+    must_call = is_forced(job)
+    if must_call:
         yield 'start: "[" call "]"' if form.is_list else "start: call"
     else:
         yield f"start: answer | {_unforced(form, tokenizer)}"
@@ -140,7 +164,8 @@ def _rules(job: Job, form: ToolForm, tokenizer: LLTokenizer) -> Iterator[str]:
     yield f"call: {' | '.join(f'call{index}' for index in range(len(functions)))}"
     for index, function in enumerate(functions):
         schema = function.get("parameters")
-        parameters = _one_line(NOTHING if schema is None else {"type": "object", **schema})
+        wanted = NOTHING if schema is None else {"type": "object", **schema}
+        parameters = _one_line(wanted, lenient=not must_call)
         name, key = json.dumps(function["name"]), f'"{form.arguments}"'
         begin = " ".join(map(json.dumps, ("{", '"name"', ": ", name, ", ", key, ": ")))
         yield f'call{index}: {begin} %json {json.dumps(parameters)} "}}"'

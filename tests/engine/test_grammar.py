@@ -173,6 +173,31 @@ def test_a_choice_of_tools_that_is_none_leaves_one_of_both(tokenizer, choice, te
     assert constraint.is_over
 
 
+def test_a_format_that_nobody_knows_is_a_remark(tokenizer):
+    """JSON Schema says so: pydantic writes `password`, Home Assistant `jinja2`. A field may be
+    called `format`, and a value may look like a schema."""
+    odd = {"type": "string", "format": "jinja2"}
+    day = {"type": "string", "format": "date"}
+    shape = {"format": odd, "days": {"anyOf": [day, odd]}, "is": {"const": {"format": "x"}}}
+    schema = {"type": "object", "properties": shape, "required": list(shape)}
+    wanted = form("json_schema", schema)
+    said = '{"format": "{{ x }}", "days": "Monday", "is": {"format": "x"}}'
+    assert may_say(constrain(wanted, None, tokenizer), said)
+    only = form("json_schema", schema | {"properties": shape | {"days": day}})
+    assert not may_say(constrain(only, None, tokenizer), said)
+
+
+def test_a_tool_that_need_not_be_called_may_have_any_schema(tokenizer):
+    """As without a form, where its schema is a hint; one that must be called is held to it."""
+    tags = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    tools = [{"function": {"name": "c", "parameters": {"properties": {"tags": tags}}}}]
+    job = replace(form("json_object"), tools=tools)
+    call = MARKED.replace('"n": 1', '"tags": ["a"]')
+    assert may_say(constrain(job, HERMES, tokenizer), call)
+    with pytest.raises(GrammarError, match="uniqueItems"):
+        constrain(replace(job, tool_choice="required"), HERMES, tokenizer)
+
+
 def test_of_tools_and_a_form_either_may_be_at_fault(tokenizer):
     """The library does not say which."""
     job = replace(form("json_schema", {"type": "cat"}), tools=TOOLS)
