@@ -90,6 +90,8 @@ class Exchange:
         """Whether the connection is of further use once the answer is written."""
         self.lines = f"x-request-id: {request_id}\r\nrequest-id: {request_id}\r\n"
         """Header lines of every answer to this request. Anthropic's SDKs know no `x-` before it."""
+        self.told_in_stream = ""
+        """Code of a refusal that this client knows as an event only: a stream begins for it."""
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._expected: tuple[Dialect[Any], Asked] | None = None
@@ -113,11 +115,14 @@ class Exchange:
         if self._encoder is not None:
             self._wire.abort()
             return
-        if not self._is_open:
+        in_stream = self._expected is not None and error.code == self.told_in_stream
+        if not self._is_open and not in_stream:
             self.reply(error_reply(error, refuse, self._request_id))
             return
         assert self._expected is not None
         dialect, asked = self._expected
+        if not self._is_open:
+            self._unsent = self._stream_head(200, dialect.stream_lines + error.lines)
         head = AnswerHead(self._request_id, "", "", asked.job.model, 0, "", 0, 0)
         encoder = dialect.stream(asked, Opening(self._request_id, time.time(), head))
         failure = error.failure or Failure("engine_failed", error.message, elsewhere=False)

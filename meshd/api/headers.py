@@ -28,6 +28,9 @@ SESSION_HEADERS = (
 )
 """Names under which agents say which conversation a request belongs to."""
 
+CODEX = "codex"
+"""How all of Codex's programs begin their name in the header `originator`."""
+
 PRIORITY_HEADER = "x-mesh-priority"
 """Says that a request may wait for others."""
 
@@ -49,6 +52,12 @@ def session_hint(headers: Mapping[str, str]) -> str:
         if value:
             return value
     return ""
+
+
+def told_in_stream(headers: Mapping[str, str]) -> str:
+    """Code of a failure that this client knows as an event only, and not by a status."""
+    is_codex = headers.get("originator", "").lower().startswith(CODEX)
+    return "context_length_exceeded" if is_codex else ""
 
 
 def priority_wish(headers: Mapping[str, str]) -> str:

@@ -8,6 +8,8 @@ for it, and OpenAI's SDKs read it as the end.
 
 After the first byte a failure is an `error` event and then `response.failed`, as OpenAI sends them:
 the first is what makes an SDK raise, the second is what Codex and other readers of events wait for.
+Codex is told of a prompt that is too long in this way only: by it, it shortens the conversation and
+goes on, where a 400 ends both the turn and the shortening. SDKs tell more of a 400, and get one.
 
 `completed_at` is the beginning plus the engine's own time: dialects read no clock.
 """

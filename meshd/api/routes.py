@@ -27,7 +27,7 @@ from meshd.api.dialects import refusal_of
 from meshd.api.encodings import unpacked
 from meshd.api.errors import ApiError, internal_error
 from meshd.api.exchange import Exchange
-from meshd.api.headers import api_key, priority_wish, sane_request_id, session_hint
+from meshd.api.headers import api_key, priority_wish, sane_request_id, session_hint, told_in_stream
 from meshd.api.limits import BODY_MAX_BYTES, DEFAULT, HttpLimits
 from meshd.api.origin import (
     check_host,
@@ -198,6 +198,7 @@ class Routes:
             priority_wish(headers),
             headers.get("content-type", ""),
         )
+        exchange.told_in_stream = told_in_stream(headers)
         result = await self._answers.answer(found, body, asker, exchange.expect)
         await self._write(exchange, result, request_id)
 

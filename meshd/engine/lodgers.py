@@ -115,6 +115,7 @@ def _mlx_lodger(spec: MlxSpec, path: Path) -> Lodger:
         aliases=(title,) if title != model_id else (),
         context_length=context,
         quantisation=head.quantisation,
+        capabilities=("chat", "completion", *(("tools",) if head.calls_tools else ())),
         size_bytes=head.size_bytes,
         fingerprint=head.fingerprint,
     )

@@ -22,6 +22,7 @@ from typing import Any
 
 from meshd.core.ports import EngineError
 from meshd.core.residency.footprint import UNKNOWN_SHAPE, ModelShape
+from meshd.engine.tool_calls import takes_calls
 from protocol.frozen import frozen
 
 CONTEXT_DEFAULT_TOKENS = 8_192
@@ -67,6 +68,7 @@ class MlxHead:
     size_bytes: int
     fingerprint: str
     shape: ModelShape = UNKNOWN_SHAPE
+    calls_tools: bool = False
 
 
 def inspect_folder(path: Path) -> MlxHead:
@@ -117,7 +119,27 @@ def _head(path: Path) -> MlxHead:
         size_bytes=sum(file.stat().st_size for file in weights),
         fingerprint=_fingerprint([path / "config.json", *tokenizers, *weights]),
         shape=_shape(config),
+        calls_tools=takes_calls(_template(path)),
     )
+
+
+def _template(path: Path) -> str:
+    """The chat template, from where transformers looks for it; empty where there is none that it
+    would use by itself."""
+    own, beside = path / "chat_template.jinja", path / "tokenizer_config.json"
+    if own.is_file():
+        return _text(own)
+    try:
+        told = json.loads(_text(beside)) if beside.is_file() else None
+    except (ValueError, RecursionError):
+        return ""
+    template = told.get("chat_template") if isinstance(told, dict) else None
+    return template if isinstance(template, str) else ""
+
+
+def _text(file: Path) -> str:
+    with file.open("rb") as stream:
+        return stream.read(JSON_MAX_BYTES).decode("utf-8", "replace")
 
 
 def _config(file: Path) -> dict[str, Any]:

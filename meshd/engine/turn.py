@@ -230,8 +230,6 @@ def _settings(job: Job) -> Mapping[str, Any]:
 def _refusal(job: Job, model: Tokenizer) -> Failure | None:
     if not isinstance(job.tools or [], list) or not all(map(_is_function, tools_of(job))):
         return _bad("every tool must be a function with a name, its parameters a schema", "tools")
-    if tools_of(job) and format_of(job) != "text":
-        return _bad("ask for either 'tools' or a 'response_format', not both", "response_format")
     if job.top_logprobs > TOP_LOGPROBS_MAX:
         return _bad(f"'top_logprobs' must be at most {TOP_LOGPROBS_MAX}", "top_logprobs")
     ids = (*(job.prompt_tokens or ()), *(job.prefix_tokens or ()))

@@ -71,6 +71,43 @@ async def test_a_refusal_that_is_late_is_an_event(slow):
     assert again[0] == 200
 
 
+def response(originator):
+    """The head of a Responses request from that program."""
+    return f"{post('/v1/responses')}\noriginator: {originator}"
+
+
+ASK = json.dumps({"model": "tiny", "input": "Hi", "stream": True}).encode()
+
+
+@pytest.mark.parametrize("originator", ["codex_cli_rs", "Codex Desktop"])
+async def test_codex_is_told_in_the_stream_that_its_context_is_full(originator):
+    """By that event alone it shortens the conversation and goes on."""
+    gateway = Scripted(refusal=Failure("context_length_exceeded", "too long", elsewhere=False))
+    async with serving(gateway, PATIENT) as server, line(server) as client:
+        client.send(response(originator), ASK)
+        status, headers = await client.head()
+        said = await client.chunks()
+        client.send("GET /health")
+        again = await client.reply()
+    last = json.loads(said.strip().rpartition(b"\ndata: ")[2])
+    assert (status, headers["x-mesh-node"], again[0]) == (200, "attic", 200)
+    assert last["type"] == "response.failed"
+    assert last["response"]["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("originator", "code"),
+    [("other", "context_length_exceeded"), ("codex_cli_rs", "bad_request")],
+)
+async def test_every_other_refusal_is_a_status(originator, code):
+    """Other programs tell more of that."""
+    gateway = Scripted(refusal=Failure(code, "too long", elsewhere=False))
+    async with serving(gateway, PATIENT) as server, line(server) as client:
+        client.send(response(originator), ASK)
+        status, error = await client.error()
+    assert (status, error["code"]) == (400, code)
+
+
 async def test_a_bug_that_is_late_is_an_event(slow, caplog):
     """And in the log."""
     slow.batches = [5]

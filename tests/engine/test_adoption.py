@@ -201,6 +201,33 @@ async def test_an_ollama_that_was_named_offers_what_it_runs_as_one_that_was_foun
     assert server.body["model"] in NAMED
 
 
+async def test_an_ollama_that_was_named_tells_how_much_a_model_reads() -> None:
+    """It cuts a longer prompt without a word: as it is loaded, and as it was last seen; before
+    that, what its owner set or at most what it was made for, because what is refused for a guess
+    would never be loaded."""
+    info = {"a.context_length": 131_072}
+    shown = {"capabilities": ["completion"], "model_info": info}
+    listing = {"data": [{"id": name, "owned_by": "library"} for name in ("q:latest", "s")]}
+    server = Recorded(**{"/v1/models": listing, "/api/ps": {"models": []}})
+    server.shown = {"q:latest": shown, "s": shown | {"parameters": "num_ctx    8192"}}
+    loaded = {"models": [{"name": "q:latest", "context_length": 4_096}]}
+    told = []
+    async with server.adopted("", slots=1) as engine:
+        for running in ({"models": []}, loaded, {"models": []}, None):
+            server.answers["/api/ps"] = running
+            await engine._refresh()
+            told.append([
+                (record.context_length, load.warm)
+                for record, load in zip(engine.models(), engine.stats(), strict=True)
+            ])  # fmt: skip
+    assert told == [
+        [(131_072, False), (8_192, False)],
+        [(4_096, True), (8_192, False)],
+        [(4_096, False), (8_192, False)],
+        [(4_096, True), (8_192, True)],
+    ]
+
+
 async def test_an_ollama_that_says_nothing_more_is_one_all_the_same(answer) -> None:
     """A proxy may let only what is below /v1 pass; its words for thinking would not."""
     listing = {"data": [{"id": "q", "owned_by": "library"}]}

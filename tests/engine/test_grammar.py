@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 from llguidance import LLTokenizer, TokenizerWrapper
 
 from meshd.engine.grammar import GrammarError, constrain
-from meshd.engine.tool_calls import HERMES, MISTRAL
+from meshd.engine.tool_calls import HERMES, LLAMA3, MISTRAL
 from protocol.jobs import Job
 
 END = 256
@@ -106,6 +109,101 @@ def test_a_forced_call_is_one_of_the_tools(tokenizer, family, choice, text, is_a
     constraint = constrain(job, family, tokenizer)
     assert may_say(constraint, text) == is_allowed
     assert constraint.is_over == is_allowed
+
+
+CALL = '{"name": "c", "arguments": {"n": 1}}'
+MARKED = f"<tool_call>\n{CALL}\n</tool_call>"
+BARE = CALL.replace("arguments", "parameters")
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "is_allowed"),
+    [
+        (HERMES, '{"name": "c", "n": 1}', True),
+        (HERMES, MARKED, True),
+        (HERMES, f"{MARKED}\n{MARKED}", True),
+        (HERMES, f"{MARKED}\n{{", False),
+        (HERMES, CALL, False),
+        (HERMES, "Sorry", False),
+        (MISTRAL, '{"name": "c", "n": 1}', True),
+        (MISTRAL, f"[TOOL_CALLS][{CALL}, {CALL}]", True),
+        (MISTRAL, f"[{CALL}]", False),
+        (LLAMA3, '{"name": "c", "n": 1}', True),
+        (LLAMA3, '{"name": "cc", "n": 1}', True),
+        (LLAMA3, BARE, True),
+        (LLAMA3, BARE.replace("c", "cc", 1), False),
+    ],
+)
+def test_an_answer_of_a_form_may_be_calls_instead(tokenizer, family, text, is_allowed):
+    """Where the model may choose: in its family's way, and with nothing beside them."""
+    person = {"name": {"type": "string"}, "n": {"type": "integer"}}
+    schema = {"properties": person, "required": ["name", "n"], "additionalProperties": False}
+    job = replace(form("json_schema", {"type": "object", **schema}), tools=TOOLS)
+    constraint = constrain(job, family, tokenizer)
+    assert may_say(constraint, text) == is_allowed
+    assert not is_allowed or constraint.allowed()[END // 8] & 1
+
+
+def test_a_mark_that_is_a_token_of_its_own_is_never_spelled():
+    """The model was trained on the token, and its letters mean nothing to it."""
+    letters = [*map(chr, range(33, 127)), "\u0120", "\u010a"]
+    how = {"special": True, "normalized": False, "single_word": False}
+    marks = [
+        {"id": number, "content": text, "lstrip": False, "rstrip": False, **how}
+        for number, text in enumerate(("<tool_call>", "</tool_call>"), len(letters))
+    ]
+    model = {"type": "BPE", "vocab": {x: n for n, x in enumerate(letters)}, "merges": []}
+    bytewise = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    made = {"version": "1.0", "model": model, "added_tokens": marks, "pre_tokenizer": bytewise}
+    tokenizer = LLTokenizer(json.dumps({**made, "decoder": bytewise}))
+    job = replace(form("json_object"), tools=TOOLS)
+    assert constrain(job, HERMES, tokenizer).take(tokenizer.tokenize_str(MARKED))
+    assert not constrain(job, HERMES, tokenizer).take((letters.index("<"),))
+
+
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [("none", '{"x": 1}'), ("required", CALL), ({"function": {"name": "c"}}, CALL)],
+)
+def test_a_choice_of_tools_that_is_none_leaves_one_of_both(tokenizer, choice, text):
+    """The form, or the call: the other would never be said."""
+    job = replace(form("json_object"), tools=TOOLS, tool_choice=choice)
+    constraint = constrain(job, HERMES, tokenizer)
+    assert may_say(constraint, text)
+    assert constraint.is_over
+
+
+def test_a_format_that_nobody_knows_is_a_remark(tokenizer):
+    """JSON Schema says so: pydantic writes `password`, Home Assistant `jinja2`. A field may be
+    called `format`, and a value may look like a schema."""
+    odd = {"type": "string", "format": "jinja2"}
+    day = {"type": "string", "format": "date"}
+    shape = {"format": odd, "days": {"anyOf": [day, odd]}, "is": {"const": {"format": "x"}}}
+    schema = {"type": "object", "properties": shape, "required": list(shape)}
+    wanted = form("json_schema", schema)
+    said = '{"format": "{{ x }}", "days": "Monday", "is": {"format": "x"}}'
+    assert may_say(constrain(wanted, None, tokenizer), said)
+    only = form("json_schema", schema | {"properties": shape | {"days": day}})
+    assert not may_say(constrain(only, None, tokenizer), said)
+
+
+def test_a_tool_that_need_not_be_called_may_have_any_schema(tokenizer):
+    """As without a form, where its schema is a hint; one that must be called is held to it."""
+    tags = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    tools = [{"function": {"name": "c", "parameters": {"properties": {"tags": tags}}}}]
+    job = replace(form("json_object"), tools=tools)
+    call = MARKED.replace('"n": 1', '"tags": ["a"]')
+    assert may_say(constrain(job, HERMES, tokenizer), call)
+    with pytest.raises(GrammarError, match="uniqueItems"):
+        constrain(replace(job, tool_choice="required"), HERMES, tokenizer)
+
+
+def test_of_tools_and_a_form_either_may_be_at_fault(tokenizer):
+    """The library does not say which."""
+    job = replace(form("json_schema", {"type": "cat"}), tools=TOOLS)
+    with pytest.raises(GrammarError, match=r"'tools' or 'response_format' holds .* cat") as caught:
+        constrain(job, HERMES, tokenizer)
+    assert caught.value.param == "response_format"
 
 
 def test_a_tool_that_nobody_offered_cannot_be_forced(tokenizer):

@@ -143,6 +143,14 @@ def test_an_mlx_model_is_counted_like_any_other(tmp_path: Path) -> None:
     assert lodger.is_wanted
 
 
+def test_an_mlx_model_takes_calls_before_it_is_loaded(tmp_path: Path) -> None:
+    """Who asks for tools first is not told that nobody has any."""
+    folder = mlx_folder(tmp_path / "m")
+    (folder / "chat_template.jinja").write_text("{{ tools }} <tool_call>")
+    (lodger,) = wanted_lodgers([(MlxSpec(str(folder)), folder)], machine(8))
+    assert lodger.record.capabilities == ("chat", "completion", "tools")
+
+
 def test_a_folder_that_does_not_say_its_shape_is_taken_at_its_size(tmp_path: Path) -> None:
     """And a half."""
     folder = mlx_folder(tmp_path / "odd", num_hidden_layers=None)

@@ -63,6 +63,26 @@ def test_what_a_config_does_not_say_is_nothing(folder, config, quantisation, con
     assert (head.quantisation, head.context_length) == (quantisation, context)
 
 
+CALLING = "{% for tool in tools %}<tool_call>{{ tool }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "calls_tools"),
+    [
+        ("tokenizer_config.json", json.dumps({"chat_template": CALLING}), True),
+        ("tokenizer_config.json", json.dumps({"chat_template": [{"template": CALLING}]}), False),
+        ("tokenizer_config.json", '{"chat_template": ', False),
+        ("tokenizer_config.json", "[]", False),
+        ("chat_template.jinja", CALLING, True),
+        ("chat_template.jinja", "plain", False),
+    ],
+)
+def test_a_folder_says_whether_its_model_calls_tools(folder, name, text, calls_tools):
+    """Before it is loaded: who asks for tools would never be the one that it is loaded for."""
+    (folder / name).write_text(text)
+    assert inspect_folder(folder).calls_tools == calls_tools
+
+
 def test_equal_folders_have_equal_fingerprints(folder, tmp_path):
     """Wherever they lie and whatever they are called, and no other folder shares it."""
     twin = tmp_path / "elsewhere"

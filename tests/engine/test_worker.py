@@ -176,6 +176,20 @@ def test_a_model_with_tools_may_answer_with_text(speaking):
 
 
 @pytest.mark.parametrize(
+    ("template", "drawn_to", "said"),
+    [(HERMES, "<tool_call>", {"city"}), (LLAMA3, '{"name": "Tom"', {"name", "age"})],
+)
+def test_with_tools_and_a_form_the_model_chooses(speaking, template, drawn_to, said):
+    """Agents with typed answers send both, always; either is kept to, whatever it likes."""
+    bench = speaking(template)
+    bias = tuple((token, 20.0) for token in bench.worker._model.tokenize(drawn_to))
+    sampling = replace(GREEDY, logit_bias=bias)
+    job = replace(CHAT, tools=[WEATHER], response_format=json_schema(SCHEMA), sampling=sampling)
+    said_here, _ = bench.run(job)
+    assert set(json.loads(getattr(said_here, "arguments", "") or said_here.text)) == said
+
+
+@pytest.mark.parametrize(
     ("template", "changes", "param", "why"),
     [
         (None, {"tools": [CLOCK]}, "tools", "no place for tools"),
@@ -195,12 +209,6 @@ def test_a_model_with_tools_may_answer_with_text(speaking):
             },
             "tools",
             "cat",
-        ),
-        (
-            HERMES,
-            {"tools": [CLOCK], "response_format": {"type": "json_object"}},
-            "response_format",
-            "not both",
         ),
         (HERMES, {"response_format": {"type": "xml"}}, "response_format", "json_object"),
         (HERMES, {"logprobs": True, "top_logprobs": 21}, "top_logprobs", "20"),
