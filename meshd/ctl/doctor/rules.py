@@ -141,7 +141,8 @@ def interface(facts: Facts) -> Finding | None:
         "interface",
         "warn",
         f"this node tells others {told}, which they cannot reach",
-        "choose the network with --interface (`ip link` lists them), and --mesh 0.0.0.0:8788",
+        "choose the network with --interface (`ip link` lists them), and --mesh 0.0.0.0:8788, or "
+        "--mesh '[::]:8788' where there is only IPv6",
     )
 
 
