@@ -36,7 +36,7 @@ from meshd.logs import JSON, log_to_stderr
 from meshd.net.mesh import MeshNet
 from meshd.net.transport import BindError
 from meshd.net.trust import TrustError
-from meshd.node import Node
+from meshd.node import LOOK_AROUND_S, Node
 from meshd.notices import Notices
 from meshd.notify import Notifier
 from meshd.reload import Reread, Watch
@@ -44,10 +44,6 @@ from meshd.reload import Reread, Watch
 log = logging.getLogger(__name__)
 
 LOCK_FILE = "meshd.lock"
-
-LOOK_AROUND_S = 3.0
-"""How long to look for peers before saying whom the node sees: mDNS answers within two."""
-
 
 NAME_MODELS_S = 1.0
 """How long the introduction waits for the name of a model: a GGUF header is read in 20 ms."""

@@ -59,6 +59,10 @@ DRAIN_S = 5.0
 """How long answers in progress may take to end, here or for who asked here, when the daemon is told
 to stop: well within the 20 s that its service manager gives it before it kills."""
 
+LOOK_AROUND_S = 3.0
+"""How long a new node looks for the others before it says whom it sees, and that nobody has a
+model: mDNS answers within two."""
+
 log = logging.getLogger("meshd")
 
 
@@ -124,6 +128,7 @@ class Node:
             members=self._members,
             unreachable=self._net.peer_failed,
             aside=self._offers.why_aside,
+            looking_around=lambda: time.monotonic() < self._started_at + LOOK_AROUND_S,
             peers=self,
             history=self.history,
         )
@@ -153,6 +158,7 @@ class Node:
         await self._http.start()
         self._own(self._showing.keep_trends(), "trends")
         await self._net.start()
+        self._started_at = time.monotonic()
         for engine in self._engines:
             self._own(self._start_engine(engine), f"start {engine.name}")
         if keys is not None:

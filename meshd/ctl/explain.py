@@ -1,7 +1,8 @@
 """`meshctl explain`: where a question would go and why. Pure: an `/mesh/v1/explain` body in.
 
-A node that may not answer is shown with the gate that keeps it out; one that may, with the terms
-that add up to its expected completion time, the ones that are zero everywhere left out.
+A node that may not answer is shown with the gate that keeps it out; one that may, with the time to
+the end of the answer that is expected there, and its score, by which is chosen: the terms add up to
+it, those that are zero everywhere left out. It holds more than the asker waits: what others pay.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def explain_lines(body: Body, screen: Screen) -> list[str]:
     columns = (
         Column("NODE"),
         Column("EXPECTED", right=True),
+        Column("SCORE", spare=1, right=True),
         *(Column(name.removesuffix("_s").upper(), spare=2, right=True) for name in terms),
         Column("KEPT OUT BY", spare=1),
     )
@@ -56,10 +58,13 @@ def _cells(candidate: Body, terms: Sequence[str], chosen_id: object) -> Row:
     style = "bold" if mine else ("" if eligible else "dim")
     shut = [gate for gate in candidate["gates"] if not gate["ok"]]
     why = "; ".join(f"{gate['name']}: {gate['detail']}" for gate in shut)
-    expected = ("~" if _is_assumed(candidate) else "") + seconds_words(candidate["score_s"])
+    score_s = candidate["score_s"]
+    expected_s = candidate.get("expected_s", score_s)  # not told by a daemon from before
+    expected = ("~" if _is_assumed(candidate) else "") + seconds_words(expected_s)
     return (
         Cell(candidate["node"] + ("*" if mine else ""), style),
         Cell(expected if eligible else UNKNOWN, style),
+        Cell(seconds_words(score_s) if eligible else UNKNOWN, style),
         *(Cell(_term(candidate, name), style) for name in terms),
         Cell(why or UNKNOWN, "warn" if why else "dim"),
     )

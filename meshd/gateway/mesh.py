@@ -28,8 +28,8 @@ ANSWER_EVENTS_MAX = 200_000
 """Events collected for one answer that is not streamed; at one per token, beyond any context."""
 
 HEARD_WAIT_S = 5.0
-"""How long a request waits for the first word of others after this machine has slept: a Wi-Fi needs
-a few seconds to be back, and who opens a lid asks at once."""
+"""The longest that a request waits for the first word of others, after this machine has slept, say:
+a Wi-Fi needs a few seconds to be back, and who opens a lid asks at once."""
 
 HEARD_LOOK_S = 0.05
 
@@ -47,13 +47,15 @@ class MeshGateway:
         members: Callable[[], Mapping[str, Any]],
         unreachable: Unreachable = lambda _node_id, _cause: None,
         aside: Callable[[str], str] = lambda _model: "",
+        looking_around: Callable[[], bool] = lambda: False,
         peers: Peers | None = None,
         history: History | None = None,
         hedges: HedgePolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Without `peers` nobody is nudged or probed: only the patience of each phase holds.
-        `aside` says of a model's name why this node has set it aside; empty: it has not."""
+        `aside` says of a model's name why this node has set it aside; empty: it has not.
+        `looking_around` says whether this node is so new that it may not know all the others."""
         self.history = History() if history is None else history
         self._means = Means(
             router,
@@ -67,6 +69,7 @@ class MeshGateway:
         )
         self.view_changed = self._means.view_changed
         self._aside = aside
+        self._looking_around = looking_around
         self.status = status
         self.members = members
         self._started_unix_s = int(time.time())
@@ -105,8 +108,9 @@ class MeshGateway:
         return merged_models(means.router.catalogue(means.view()), self._started_unix_s)
 
     async def _demand_soon(self, job: Job) -> Demand:
-        """The demand of a job; where only members offer the model that are alive and were not heard
-        since this machine slept, once one of them was: they are being asked."""
+        """The demand of a job. Where nobody offers the model, one is waited for who may: while this
+        node, just started, looks around, and where members that are alive and have the model were
+        not heard since this machine slept."""
         clock = self._means.clock
         until = clock() + HEARD_WAIT_S
         while True:
@@ -114,7 +118,8 @@ class MeshGateway:
                 return self._demand(job)
             except RequestFailed:
                 holders = holders_away(self._means.view(), job)
-                if clock() >= until or all(each.state != "alive" for each in holders):
+                unheard = any(each.state == "alive" for each in holders)
+                if clock() >= until or not (unheard or self._looking_around()):
                     raise
             await asyncio.sleep(HEARD_LOOK_S)
 

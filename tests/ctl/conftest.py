@@ -115,6 +115,7 @@ EXPLAIN = {
             "gates": [{"name": "model", "ok": True, "detail": "warm"}],
             "terms": {"rtt_s": 0.0004, "backlog_s": 0.0, "decode_s": 1.2, "total_s": 1.2},
             "score_s": 1.2,
+            "expected_s": 0.8,
         },
         {
             "node": "shed",

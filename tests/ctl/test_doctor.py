@@ -87,6 +87,8 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "nobody can be connected to": ({"reaches": (SILENT,)}, "isolation"),
     "one cannot be connected to": (
         {"reaches": (SILENT, Reach("cellar", "192.168.1.6:8788", "open"))}, "firewall"),
+    "long prompts hang on their way": (
+        {"reaches": (Reach("attic", "192.168.1.5:8788", "choked"),)}, "large-packets"),
     "it tells docker's address": (
         {"status": status(member("desk", endpoints=["172.17.0.2:8788"]), member("attic"))},
         "interface"),

@@ -122,8 +122,8 @@ def test_explain_shows_the_choice_its_terms_and_who_is_kept_out(healthy: dict[st
     """Terms that are zero for all are left out; a shut gate is named with its reason."""
     lines = explain_lines(healthy["/mesh/v1/explain"], SCREEN)
     assert lines[0] == "SmolLM2-135M-Instruct: attic - expected in 1.20 s, next best 3.40 s"
-    assert lines[2].split() == ["NODE", "EXPECTED", "RTT", "DECODE", "KEPT", "OUT", "BY"]
-    assert "1.2 s" in row(lines, "attic*")
+    assert lines[2].split() == ["NODE", "EXPECTED", "SCORE", "RTT", "DECODE", "KEPT", "OUT", "BY"]
+    assert row(lines, "attic*").split()[1:5] == ["800", "ms", "1.2", "s"]
     assert "pressure: critical" in row(lines, "shed")
 
 
@@ -133,5 +133,7 @@ def test_explain_marks_what_is_only_assumed(healthy: dict[str, Any]) -> None:
     assert "~" not in "".join(explain_lines(body, SCREEN))
     body["candidates"][0]["measured"] = False
     lines = explain_lines(body, SCREEN)
-    assert "~1.2 s" in row(lines, "attic*")
+    assert "~800 ms" in row(lines, "attic*")
+    del body["candidates"][0]["expected_s"]
+    assert "~1.2 s" in row(explain_lines(body, SCREEN), "attic*")
     assert lines[-1].startswith("~ never measured there")

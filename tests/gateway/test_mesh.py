@@ -63,6 +63,31 @@ async def test_after_a_sleep_the_first_word_of_those_who_have_the_model_is_waite
     assert events == WORDS
 
 
+async def test_a_node_that_has_just_started_waits_for_whom_it_does_not_know_yet():
+    """A client that asks again while its daemon is started anew gives up when it hears 404. Once
+    the node has looked around, nobody is waited for."""
+    house, looking_around = Household(node2=WORDS), [True]
+    house.become(member(1, capacity=None))
+    gateway = MeshGateway(
+        house.router,
+        house.view,
+        house.generate,
+        status=dict,
+        members=dict,
+        looking_around=lambda: bool(looking_around),
+    )
+    known = asyncio.create_task(gateway.submit(chat()))
+    wrong = asyncio.create_task(gateway.submit(chat(model="none")))
+    await asyncio.sleep(0.01)
+    assert not known.done()
+    house.become(house.members[0], member(2))
+    answer = await known
+    assert [event async for batch in answer.events for event in batch] == WORDS
+    looking_around.clear()
+    with pytest.raises(RequestFailed, match="'none' is not offered by any node"):
+        await wrong
+
+
 async def test_who_is_not_heard_after_a_sleep_is_named(monkeypatch):
     """And not waited for without end; the model is no unknown one."""
     monkeypatch.setattr(mesh, "HEARD_WAIT_S", 0.0)

@@ -82,6 +82,18 @@ def test_a_wifi_that_keeps_its_clients_apart(fleet):
     assert "mdns-blocked" not in found
 
 
+def test_a_network_that_loses_large_packets(fleet):
+    """All are alive, short prompts are answered, and long ones would hang: it is said to whom;
+    the members take the try for no stranger."""
+    fleet.lan.forbid('oifname "p1" ip length > 900 drop')
+    found = doctor(fleet, "n2")
+    assert set(found) == {"large-packets"}
+    assert "n1 at" in found["large-packets"]["what"]
+    assert "n3" not in found["large-packets"]["what"]
+    fleet.lan.forbid()
+    assert doctor(fleet, "n1") == {}
+
+
 def test_a_machine_that_is_gone(fleet):
     """One does not answer while another does: it is that one."""
     fleet.lan.cut(fleet.host("n3"))

@@ -59,7 +59,7 @@ function Story({ id, state }) {
     <strong class="mono">${story.id}</strong> <a href="#requests">close</a>
     <p><bdi>${story.model}</bdi>: ${story.message ?? last?.reason ?? ""}</p>
     <${Tries} attempts=${story.attempts} />
-    ${last && html`<h3 class="small">Why here: expected seconds, by node</h3><${Scores} decision=${last} />`}
+    ${last && html`<h3 class="small">Why here: the score in seconds, by node</h3><${Scores} decision=${last} />`}
   </section>`;
 }
 

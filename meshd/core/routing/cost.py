@@ -119,8 +119,13 @@ class Cost(NamedTuple):
         return self.load_s + self.work_s
 
     @property
+    def expected_s(self) -> float:
+        """Expected time to the end of the answer: what the asker waits, and nobody else pays."""
+        return self.first_token_s + self.generation_s
+
+    @property
     def total_s(self) -> float:
-        """The score: expected completion time, penalties included."""
+        """The score: expected completion time, and what others pay and repels."""
         return sum(self)
 
     @property

@@ -73,8 +73,8 @@ class Decision:
         if not self.alternatives:
             return f"{place}; only candidate"
         cached = f", {self.chosen.cached_ratio:.0%} cached" if self.chosen.cached_ratio else ""
-        expected = f"expected {self.chosen.cost.total_s:.2f} s{cached}"
-        return f"{place}; soonest of {self.alternatives + 1}, {expected}"
+        expected = f"expected {self.chosen.cost.expected_s:.2f} s{cached}"
+        return f"{place}; best of {self.alternatives + 1}, {expected}"
 
     @property
     def failure_code(self) -> str:

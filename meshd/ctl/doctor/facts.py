@@ -50,7 +50,8 @@ class Reach:
     name: str
     address: str
     outcome: str
-    """`open`, `refused`, `unreachable` (EHOSTUNREACH), `silent` or `error`."""
+    """`open`, `choked` (large packets are lost), `refused`, `unreachable` (EHOSTUNREACH), `silent`
+    or `error`."""
 
 
 @frozen

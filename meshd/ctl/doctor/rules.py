@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address, ip_network
 
 from meshd.ctl.doctor.facts import Facts
-from protocol.frozen import frozen
+from meshd.ctl.doctor.finding import Finding, bad
+from meshd.ctl.doctor.reaching import firewall, isolation, large_packets, local_network
 
 CLOCK_AHEAD_S = 60.0
 """A node that started this far in our future has another idea of the time: NTP keeps within one."""
@@ -28,16 +29,6 @@ PYTHON_GAIN_MIN = 1.25
 
 CONTAINER_NETWORKS = tuple(ip_network(text) for text in ("172.17.0.0/16", "10.88.0.0/16"))
 """docker0's and podman's usual bridges: no other machine reaches an address in there."""
-
-
-@frozen
-class Finding:
-    """One thing to know. `level` is `warn` or `bad`; `fix` is what to do."""
-
-    check: str
-    level: str
-    what: str
-    fix: str
 
 
 Rule = Callable[[Facts], Finding | None]
@@ -56,15 +47,15 @@ def daemon(facts: Facts) -> Finding | None:
         return None
     if asked.spoke and not asked.holder:
         fix = "set MESHCTL_API_KEY where it wants a key; where it is no node, name one by --node"
-        return _bad("daemon", asked.trouble, fix)
+        return bad("daemon", asked.trouble, fix)
     if asked.settings_error:
-        return _bad(
+        return bad(
             "daemon",
             f"its settings are wrong: {asked.settings_error}",
             "mend that line; `meshctl config check` says when it is right",
         )
     if asked.holder:
-        return _bad(
+        return bad(
             "daemon",
             f"{asked.url} is held by another program: {asked.holder}",
             "stop that program, or give meshd another port with --http",
@@ -73,7 +64,7 @@ def daemon(facts: Facts) -> Finding | None:
         "`meshctl service start`" if asked.service else "`meshd run`, or `meshctl service install`"
     )
     said = f" (service: {asked.service})" if asked.service else ""
-    return _bad(
+    return bad(
         "daemon",
         f"no node answers at {asked.url}{said}",
         f"start it: {fix}; `meshctl service logs` shows why it ended",
@@ -94,20 +85,6 @@ def disk(facts: Facts) -> Finding | None:
     )
 
 
-def local_network(facts: Facts) -> Finding | None:
-    """macOS lets a program talk to loopback and keeps it from the rest of the network."""
-    outcomes = {reach.outcome for reach in facts.reaches}
-    if facts.system != "Darwin" or outcomes != {"unreachable"}:
-        return None
-    return _bad(
-        "local-network",
-        "every other machine is 'unreachable' from here while loopback works: macOS has "
-        "not given this program the Local Network permission",
-        "install meshd as the machine's service (sudo meshctl service install), or allow "
-        "it under System Settings > Privacy & Security > Local Network",
-    )
-
-
 def mdns_port(facts: Facts) -> Finding | None:
     """Somebody holds UDP 5353 for himself alone."""
     if facts.multicast is None or not facts.multicast.bind_error:
@@ -125,7 +102,7 @@ def mdns_blocked(facts: Facts) -> Finding | None:
     """Our own query does not even come back to us."""
     if not facts.mdns_wanted or facts.multicast is None or facts.multicast.heard_self is not False:
         return None
-    return _bad(
+    return bad(
         "mdns-blocked",
         "multicast to 224.0.0.251 does not leave or does not come in: a "
         "firewall on this machine drops UDP 5353",
@@ -151,40 +128,6 @@ def no_multicast(facts: Facts) -> Finding | None:
     )
 
 
-def isolation(facts: Facts) -> Finding | None:
-    """Machines are heard over multicast, or known, but not one can be connected to."""
-    silent = [reach for reach in facts.reaches if reach.outcome in {"silent", "unreachable"}]
-    if (
-        not silent
-        or len(silent) < len(facts.reaches)
-        or (facts.system == "Darwin" and all(reach.outcome == "unreachable" for reach in silent))
-    ):
-        return None
-    places = ", ".join(f"{reach.name} at {reach.address}" for reach in silent[:3])
-    return _bad(
-        "isolation",
-        f"no connection to any other machine ({places}): the Wi-Fi keeps its "
-        "clients apart, or firewalls there drop the mesh ports",
-        "turn off client (AP) isolation, leave the guest network, and allow TCP 8788-8789 "
-        "on those machines",
-    )
-
-
-def firewall(facts: Facts) -> Finding | None:
-    """One of several machines cannot be connected to."""
-    silent = [reach for reach in facts.reaches if reach.outcome in {"silent", "unreachable"}]
-    if not silent or len(silent) == len(facts.reaches):
-        return None
-    places = ", ".join(f"{reach.name} at {reach.address}" for reach in silent)
-    return Finding(
-        "firewall",
-        "warn",
-        f"no connection to {places}, while others answer: a "
-        "firewall there, or that machine is off or asleep",
-        "wake it, or allow TCP 8788-8789 there",
-    )
-
-
 def interface(facts: Facts) -> Finding | None:
     """It tells others addresses that none of them can reach."""
     hosts = facts.hosts
@@ -198,7 +141,8 @@ def interface(facts: Facts) -> Finding | None:
         "interface",
         "warn",
         f"this node tells others {told}, which they cannot reach",
-        "choose the network with --interface (`ip link` lists them), and --mesh 0.0.0.0:8788",
+        "choose the network with --interface (`ip link` lists them), and --mesh 0.0.0.0:8788, or "
+        "--mesh '[::]:8788' where there is only IPv6",
     )
 
 
@@ -234,7 +178,7 @@ def cloned(facts: Facts) -> Finding | None:
     told = next((text for text in texts if "cop" in text and "state" in text), None)
     if told is None:
         return None
-    return _bad(
+    return bad(
         "cloned-identity",
         told,
         "on the copy: stop meshd, remove its state directory, start it and pair it",
@@ -366,6 +310,7 @@ RULES: Sequence[Rule] = (
     no_multicast,
     isolation,
     firewall,
+    large_packets,
     interface,
     ipv6_only,
     wrong_key,
@@ -380,10 +325,6 @@ RULES: Sequence[Rule] = (
     python,
 )
 """In the order of repair."""
-
-
-def _bad(check: str, what: str, fix: str) -> Finding:
-    return Finding(check, "bad", what, fix)
 
 
 def _reachable(host: str) -> bool:

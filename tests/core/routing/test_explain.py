@@ -42,6 +42,19 @@ def test_every_candidate_shows_its_gates_and_terms():
     assert body["demand"]["capabilities"] == ["chat"]
 
 
+def test_what_others_pay_is_no_time_that_the_asker_waits():
+    """A battery, a queue behind and errors before make a node dearer, and its answer no later."""
+    demand = demand_of(chat(), MODEL)
+    dear = member(2, load=load(on_battery=True, error_ratio=0.2))
+    decision = Router(Random(1)).choose(view(dear), demand, 0.0)
+    (told,) = decision_body(demand, decision)["candidates"]
+    for_others = sum(told["terms"][name] for name in ("queue_s", "owner_s", "penalty_s", "crowd_s"))
+    assert for_others > 1.0
+    assert abs(told["score_s"] - for_others - told["expected_s"]) < 0.001
+    free = decision_body(demand, Router(Random(1)).choose(view(member(2)), demand, 0.0))
+    assert told["expected_s"] == free["candidates"][0]["expected_s"]
+
+
 def test_nobody_chosen_is_said_plainly():
     """With the reason where the choice would have been."""
     demand = demand_of(chat(), MODEL)

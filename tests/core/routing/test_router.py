@@ -30,7 +30,7 @@ def test_the_node_that_will_finish_first_is_chosen():
     assert decision.chosen is not None
     assert decision.chosen.offer.member.name == "node2"
     assert decision.alternatives == 1
-    assert decision.reason.startswith("peer; soonest of 2, expected ")
+    assert decision.reason.startswith("peer; best of 2, expected ")
 
 
 def test_the_only_candidate_is_named_as_such():
