@@ -156,7 +156,7 @@ def stream(*words):
     return {"content_type": "text/event-stream", "body": text}
 
 
-CREDIT = ": x-mesh-node: attic x-mesh-model: m x-mesh-route-reason: peer; soonest of 2 "
+CREDIT = ": x-mesh-node: attic x-mesh-model: m x-mesh-route-reason: peer; best of 2, expected 1 s "
 CREDIT += "x-mesh-load-age-ms: 1"
 
 THOUGHT = '{"delta": {"reasoning_content": "hm"}}', '{"delta": {}, "finish_reason": "length"}'
@@ -179,7 +179,7 @@ def test_the_playground_says_who_answered_however_late_that_is_known(page):
     answer = ask(page, "Where?")
     expect(answer).to_contain_text("Here.")
     expect(answer).to_contain_text(
-        re.compile("attic · peer; soonest of 2 · .* · continued on desk$")
+        re.compile("attic · peer; best of 2, expected 1 s · .* · continued on desk$")
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from queue import SimpleQueue
 
 from meshd.engine import frames
 from meshd.engine.worker import Worker
-from protocol.jobs import Failure, Finish, TextDelta
+from protocol.jobs import Failure, Finish, TextDelta, Vector
 
 
 class Outbox:
@@ -65,3 +66,13 @@ def parts_of(events):
     """All that an answer says, without the account."""
     assert isinstance(events[-1], Finish)
     return events[:-1]
+
+
+def vectors(events):
+    """The vectors of an embedding job, in order."""
+    return [array("f", event.values) for event in events if isinstance(event, Vector)]
+
+
+def cosine(left, right):
+    """Of two vectors of length 1."""
+    return sum(a * b for a, b in zip(left, right, strict=True))

@@ -14,8 +14,8 @@ from meshd.engine.heads import HeadCache
 from meshd.engine.llamacpp import LlamaModel
 from meshd.engine.supervisor import LlamaEngine, WorkerOptions
 from protocol.jobs import Failure, Finish, Job, Vector
+from tests.engine.bench import Bench, cosine, vectors
 from tests.engine.modelfiles import TOKENS, bert, decoder
-from tests.engine.test_worker import Bench, cosine, vectors
 
 pytestmark = pytest.mark.timeout(60)
 

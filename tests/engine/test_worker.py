@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from array import array
 from dataclasses import replace
 
 import llama_cpp.llama_cpp as llama
@@ -14,8 +13,8 @@ from meshd.engine import frames
 from meshd.engine.bundled import bundled_gguf
 from meshd.engine.llamacpp import LlamaModel, render_chat
 from meshd.engine.template import ChatTemplate
-from protocol.jobs import Job, ReasoningDelta, Sampling, TextDelta, ToolCallDelta, Vector
-from tests.engine.bench import Bench, parts_of, text_of
+from protocol.jobs import Job, ReasoningDelta, Sampling, TextDelta, ToolCallDelta
+from tests.engine.bench import Bench, cosine, parts_of, text_of, vectors
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -239,16 +238,6 @@ def test_each_token_comes_with_its_logprobs(bench):
     assert all(entry["top_logprobs"][0]["token"] == entry["token"] for entry in entries)
     assert all(len(entry["top_logprobs"]) == 3 for entry in entries)
     assert all(entry["logprob"] <= 0 for entry in entries)
-
-
-def vectors(events):
-    """The vectors of an embedding job, in order."""
-    return [array("f", event.values) for event in events if isinstance(event, Vector)]
-
-
-def cosine(left, right):
-    """Of two vectors of length 1."""
-    return sum(a * b for a, b in zip(left, right, strict=True))
 
 
 def test_texts_become_vectors_of_length_one(bench):
