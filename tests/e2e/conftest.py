@@ -1,6 +1,9 @@
-"""Fixtures of the end-to-end tests: daemons that are gone when the test is."""
+"""Fixtures of the end-to-end tests: daemons that are gone when the test is, and a browser."""
+
+import shutil
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.e2e.daemons import Daemon, write_key
 
@@ -25,3 +28,17 @@ def launch(tmp_path, key_file):
     yield start
     for daemon in started:
         daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One headless Chromium, where there is one."""
+    chromium = (
+        shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+    )
+    if chromium is None:
+        pytest.skip("no Chromium here (Debian: apt install chromium)")
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import threading
 from contextlib import suppress
@@ -11,32 +10,18 @@ from contextlib import suppress
 import openai
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Error, expect, sync_playwright
+from playwright.sync_api import Error, expect
 
 from meshd.api.keys import add_key, remove_key
 from tests.e2e.daemons import Daemon, wait_until, write_key
 from tests.project.sources import ROOT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 PICTURES = ROOT / "artifacts" / "dashboard"
 SLOW = "emulated:model=story,prompt_tps=4000,generation_tps=6,slots=2"
 NAMES = ("attic", "desk")
 ROOMS = ("mesh", "requests", "try", "node", "connect")
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)"),
-    pytest.mark.timeout(120),
-    pytest.mark.slow,
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """One headless Chromium."""
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
+pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
