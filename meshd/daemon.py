@@ -21,6 +21,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import uvloop
 
@@ -173,7 +174,8 @@ def more_descriptors() -> None:
 
 
 def introduction(node: Node, name: str) -> str:
-    """What a person reads first: where the endpoint is, and a line to try it with."""
+    """What a person reads first: where the endpoint is, and a line to try it with. The model may
+    have been named by somebody else's server, and the line goes into a shell as it is."""
     base = node.base_url
     model = next((offered.model_id for offered in node.offered), "MODEL")
     question = json.dumps(
@@ -181,7 +183,7 @@ def introduction(node: Node, name: str) -> str:
     )
     return (
         f"{name} answers at {base}/v1\n"
-        f"  curl -N {base}/v1/chat/completions -d '{question}'\n"
+        f"  curl -N {base}/v1/chat/completions -d {quote(question)}\n"
         f"  (models: curl {base}/v1/models; the mesh: meshctl status)"
     )
 

@@ -1,11 +1,14 @@
 """What the daemon asks of the system before it serves."""
 
+import json
 import os
 import resource
+import shlex
+from types import SimpleNamespace
 
 import pytest
 
-from meshd.daemon import LOCK_FILE, more_descriptors, sole_owner
+from meshd.daemon import LOCK_FILE, introduction, more_descriptors, sole_owner
 
 FEW = 512
 """About what a shell gives; a test run has fewer open."""
@@ -45,3 +48,11 @@ def test_nobody_else_can_hold_the_state_directory(tmp_path):
     with sole_owner(tmp_path):
         mode = (tmp_path / LOCK_FILE).stat().st_mode
     assert mode & 0o077 == 0
+
+
+def test_the_line_to_try_is_one_for_any_shell_whatever_a_model_is_called():
+    """An adopted server chooses the name, and the line is there to be pasted."""
+    name = "it's; touch /tmp/x #"
+    node = SimpleNamespace(base_url="http://h", offered=[SimpleNamespace(model_id=name)])
+    line = introduction(node, "attic").splitlines()[1]
+    assert json.loads(shlex.split(line)[-1])["model"] == name
