@@ -15,11 +15,13 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import uvloop
 
@@ -40,6 +42,7 @@ from meshd.node import LOOK_AROUND_S, Node
 from meshd.notices import Notices
 from meshd.notify import Notifier
 from meshd.reload import Reread, Watch
+from meshd.replacing import PRIVATE_MODE
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,11 @@ YOUNG_MAX = 10_000
 tenth of each; cycles are rare here, and ten thousand small objects are 1 MB."""
 
 
+DESCRIPTORS_WANTED = 16_384
+"""Open files and connections, as the units of `meshctl service` ask for. Shells give 1,024, or 256,
+and whoever opens so many connections to the mesh port has clients of the endpoint turned away."""
+
+
 class StartError(Exception):
     """The node cannot start; the text is one line for the owner."""
 
@@ -62,8 +70,9 @@ def run(settings: Settings, reread: Reread | None = None) -> int:
     """Run a node until SIGTERM or SIGINT. Returns the exit code. `reread` gives the settings as
     they would be now, for what can change while it runs."""
     log_to_stderr(settings.log_format)
+    more_descriptors()
     try:
-        with _sole_owner(settings.state_dir):
+        with sole_owner(settings.state_dir):
             uvloop.run(_serve(settings, reread))
     except SpecError as error:
         _complain(error, settings.log_format)
@@ -151,8 +160,18 @@ def settle() -> None:
     sys.set_asyncgen_hooks(firstiter=None)
 
 
+def more_descriptors() -> None:
+    """Have DESCRIPTORS_WANTED, or as many as this process may, unless it has more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(DESCRIPTORS_WANTED, hard) if hard != resource.RLIM_INFINITY else DESCRIPTORS_WANTED
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # as before, then
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def introduction(node: Node, name: str) -> str:
-    """What a person reads first: where the endpoint is, and a line to try it with."""
+    """What a person reads first: where the endpoint is, and a line to try it with. The model may
+    have been named by somebody else's server, and the line goes into a shell as it is."""
     base = node.base_url
     model = next((offered.model_id for offered in node.offered), "MODEL")
     question = json.dumps(
@@ -160,7 +179,7 @@ def introduction(node: Node, name: str) -> str:
     )
     return (
         f"{name} answers at {base}/v1\n"
-        f"  curl -N {base}/v1/chat/completions -d '{question}'\n"
+        f"  curl -N {base}/v1/chat/completions -d {quote(question)}\n"
         f"  (models: curl {base}/v1/models; the mesh: meshctl status)"
     )
 
@@ -195,11 +214,16 @@ def _tell(text: str, log_format: str) -> None:
 
 
 @contextlib.contextmanager
-def _sole_owner(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory: two daemons on one identity would call each other impostors."""
+def sole_owner(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory: two daemons on one identity would call each other impostors. The
+    lock is for its owner's eyes only: who may open it may hold it, and keep the daemon out."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (state_dir / LOCK_FILE).open("w")
+        lock = os.fdopen(
+            os.open(state_dir / LOCK_FILE, os.O_WRONLY | os.O_CREAT, PRIVATE_MODE), "w"
+        )
+        with contextlib.suppress(OSError):  # it is somebody else's, who let this account write
+            os.fchmod(lock.fileno(), PRIVATE_MODE)  # one that an older version made
     except OSError as error:
         raise StartError(
             f"cannot write to the state directory {state_dir}: {error.strerror}; "

@@ -6,6 +6,9 @@ log, never a dropped connection. A body that does not come and a client that sto
 bounded by `HttpLimits`, silent connections by the server; the wait for an answer is the gateway's
 to bound.
 
+Who asks again before it has read what it was told waits with that: else a client that only asks
+would have all the answers kept for it here.
+
 A client that leaves cancels this handler wherever it waits; closing the event stream on the way
 out is what frees the slot, on whichever node it is.
 """
@@ -16,6 +19,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from random import Random
 
 from aiohttp import HttpVersion11, StreamReader, web
@@ -104,6 +108,24 @@ class ClientWire:
             self.abort()
             raise ConnectionResetError("the client stopped reading") from None
 
+    async def taken(self) -> bool:
+        """Wait until the client has read most of a whole answer, however slowly; False when it
+        went, or read nothing for `stall_s` and was cut off."""
+        before = self._unread_bytes + 1
+        while self.is_paused and (left := self._unread_bytes) < before:
+            before = left
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(self._stall_s):
+                    await self._request.writer.drain()
+        if self.is_paused:
+            self.abort()
+        return not self.is_paused
+
+    @property
+    def _unread_bytes(self) -> int:
+        transport = self._request.transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
     def abort(self) -> None:
         transport = self._request.transport
         if transport is not None:
@@ -140,8 +162,9 @@ class Routes:
         """Answers one request. A client that is gone by then is nobody's fault and in no log."""
         self._heads.tick(time.time())
         request_id = self._begin(request)
+        wire = ClientWire(request, self._limits.stall_s)
         exchange = Exchange(
-            ClientWire(request, self._limits.stall_s),
+            wire,
             self._heads,
             self._limits,
             request_id,
@@ -162,6 +185,8 @@ class Routes:
         finally:
             exchange.close()
             self._end(request_id)
+        if wire.is_paused and not await wire.taken():
+            return CLOSE
         return KEEP if exchange.keep else CLOSE
 
     async def _answer(self, request: web.BaseRequest, exchange: Exchange, request_id: str) -> None:

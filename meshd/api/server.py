@@ -39,17 +39,19 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if isinstance(self._manager, Listener) and self._manager.crowded:
-            log.warning(
-                "more than %d connections: closed the newest", len(self._manager.connections)
-            )
-            self.force_close()
+        if isinstance(self._manager, Listener):
+            self._manager.make_room(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """It waits for a request, or for the rest of one's head."""
+        return self._waiter is not None and not self._force_close
 
     def close(self) -> None:
         """Close after the answer that is being written; at once where there is none."""
-        idle = self._waiter is not None
+        was_idle = self.is_idle
         super().close()
-        if idle:
+        if was_idle:
             self.force_close()
 
     def handle_error(
@@ -78,11 +80,19 @@ class Listener(web.Server):
     def __init__(self, routes: Routes, limits: HttpLimits) -> None:
         super().__init__(routes, handler_cancellation=True)
         self._limits = limits
+        self._is_crowded = False
 
-    @property
-    def crowded(self) -> bool:
-        """There are more connections than may be."""
-        return len(self._connections) > self._limits.connections_max
+    def make_room(self, newest: Connection) -> None:
+        """Where there are more connections than may be, close the oldest one on which nothing is
+        asked, or else the newest: who opens a thousand and says nothing keeps nobody out."""
+        was_crowded = self._is_crowded
+        self._is_crowded = len(self._connections) > self._limits.connections_max
+        if not self._is_crowded:
+            return
+        if not was_crowded:
+            log.warning("more than %d connections: some are closed", self._limits.connections_max)
+        others = (each for each in self._connections if isinstance(each, Connection))
+        next((each for each in others if each.is_idle), newest).force_close()
 
     def __call__(self) -> web.RequestHandler:
         return Connection(

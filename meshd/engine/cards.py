@@ -101,7 +101,7 @@ def _card(fields: Any) -> Card:
 
 def _ask() -> str:
     return subprocess.run(
-        [sys.executable, "-m", "meshd.engine.cards"],
+        [sys.executable, "-P", "-m", "meshd.engine.cards"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

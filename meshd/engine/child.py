@@ -91,12 +91,14 @@ class WorkerProcess:
         """Start the process, send it `first`, and pump frames until it is gone.
 
         Returns why it went, as a clause for people. Raises OSError when it cannot be started.
-        Cancelling kills the process.
+        Cancelling kills the process. `-P`: what lies in the folder that the daemon was started in
+        may be anybody's, and is no module of ours.
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",
                 "-m",
                 self._module,
                 stdin=theirs.fileno(),

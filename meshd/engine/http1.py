@@ -26,6 +26,10 @@ LINE_MAX_BYTES = 1_024
 TRAILERS_MAX = 32
 """Header lines after the last chunk."""
 
+INTERIM_MAX = 32
+"""Informational answers before the real one, of which servers send one or two. Without an end to
+them a server would hold up everybody: they come in faster than they are passed over."""
+
 BURST_BYTES = 1_024
 """A read of so much may hold many chunks: a token of a stream is a chunk of 200 to 300 bytes."""
 
@@ -54,6 +58,7 @@ class ResponseReader:
         self._rest = b""
         self._left = 0
         self._trailers = 0
+        self._interims = 0
 
     @property
     def is_whole(self) -> bool:
@@ -109,6 +114,9 @@ class ResponseReader:
             raise HttpError("it does not begin with an HTTP/1.1 status line")
         status = int(found[2])
         if 100 <= status < 200:
+            self._interims += 1
+            if self._interims > INTERIM_MAX:
+                raise HttpError("informational answers without end, and none to the request")
             return
         headers = {}
         for line in lines[1:]:

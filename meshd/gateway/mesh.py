@@ -22,10 +22,24 @@ from meshd.gateway.means import Generate, Means, Peers, Unreachable
 from meshd.gateway.request import Request
 from meshd.gateway.stream import Answering
 from meshd.history import History
-from protocol.jobs import Event, Failure, Finish, Job, Queued
+from protocol import limits
+from protocol.jobs import (
+    Event,
+    Failure,
+    Finish,
+    Job,
+    Queued,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 
 ANSWER_EVENTS_MAX = 200_000
 """Events collected for one answer that is not streamed; at one per token, beyond any context."""
+
+ANSWER_MAX_CHARS = limits.JOB_MAX_BYTES
+"""Text collected for it, as much as the endpoint writes. An adopted server may send megabytes in
+one event, and never stop."""
 
 HEARD_WAIT_S = 5.0
 """The longest that a request waits for the first word of others, after this machine has slept, say:
@@ -176,10 +190,23 @@ async def _whole(request: Request, beginning: Beginning, found: Begun | Queued) 
 
 async def _collect(answering: Answering, collected: list[Event | Note]) -> None:
     async with aclosing(answering.events()) as events:
+        size = 0
         async for batch in events:
+            size = sum(map(_characters, batch), size if collected else 0)
             collected.extend(batch)
-            if len(collected) > ANSWER_EVENTS_MAX:
+            if len(collected) > ANSWER_EVENTS_MAX or size > ANSWER_MAX_CHARS:
                 raise RequestFailed(words.endless())
+
+
+def _characters(event: Event | Note) -> int:
+    """What an event adds to an answer's text; vectors and pictures have their bounds elsewhere."""
+    match event:
+        case TextDelta(text) | ReasoningDelta(text):
+            return len(text)
+        case ToolCallDelta():
+            return len(event.name) + len(event.arguments)
+        case _:
+            return 0
 
 
 class _Once(AsyncGenerator[Batch, None]):

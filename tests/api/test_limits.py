@@ -7,7 +7,7 @@ import pytest
 
 from meshd.api.limits import BODY_MAX_BYTES, DEFAULT
 from protocol.jobs import TextDelta
-from tests.api.scripted import DONE, chat, events, line, post, serving
+from tests.api.scripted import DONE, MODEL, Scripted, chat, events, line, post, serving
 
 PATIENCE_S = 5.0
 """Longest wait for what must happen at once; the test fails after it."""
@@ -86,6 +86,50 @@ async def test_a_client_that_stops_reading_is_given_up(gateway):
         client.writer.transport.pause_reading()
         client.send(post(), chat(stream=True))
         await asyncio.wait_for(gateway.closed.wait(), PATIENCE_S)
+
+
+LARGE = 2**18
+ASKED = 40
+
+
+class Large(Scripted):
+    """Has a quarter of a megabyte to say about its models, and counts how often it did."""
+
+    said = 0
+
+    def models(self):
+        self.said += 1
+        return [MODEL | {"id": "x" * LARGE}]
+
+
+async def test_who_asks_on_and_never_reads_is_cut_off_before_all_answers_are_kept_for_it():
+    """Each may be large, and there is no end to asking."""
+    gateway = Large()
+    limits = replace(DEFAULT, stall_s=0.05)
+    async with serving(gateway, limits) as server, line(server) as client:
+        client.writer.transport.pause_reading()
+        for _ in range(ASKED):
+            client.send("GET /v1/models")
+        await asyncio.wait_for(lost(client), PATIENCE_S)
+    assert 0 < gateway.said < ASKED
+
+
+async def lost(client):
+    """Until the server has hung up: only then it takes no more."""
+    while not client.writer.transport.is_closing():
+        client.writer.write(b" ")
+        await asyncio.sleep(0.01)
+
+
+async def test_who_asks_on_before_it_reads_gets_every_answer():
+    """Pipelining is slow at worst, never lossy."""
+    gateway = Large()
+    async with serving(gateway) as server, line(server) as client:
+        for _ in range(ASKED):
+            client.send("GET /v1/models")
+        sizes = [len((await client.reply())[2]) for _ in range(ASKED)]
+    assert min(sizes) > LARGE
+    assert gateway.said == ASKED
 
 
 async def test_a_slow_reader_gets_everything(gateway, server):

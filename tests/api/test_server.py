@@ -9,7 +9,7 @@ import pytest
 from meshd.api.limits import DEFAULT
 from meshd.api.server import BindError, HttpServer
 from protocol.jobs import TextDelta
-from tests.api.scripted import DONE, Scripted, chat, line, post, serving
+from tests.api.scripted import DONE, HELLO, Scripted, chat, line, post, serving
 
 
 async def test_a_taken_port_is_one_clear_line():
@@ -125,13 +125,30 @@ async def test_closing_twice_or_before_the_start_is_nothing():
 
 
 async def test_connections_are_bounded():
-    """The newest is closed; those that are there go on."""
+    """Where all are at work, the newest is closed; those that are there go on."""
     limits = replace(DEFAULT, connections_max=1)
-    async with (
-        serving(Scripted(), limits) as server,
-        line(server) as first,
-        line(server) as second,
-    ):
-        assert await second.reader.read() == b""
-        first.send("GET /health")
+    gateway = Scripted([None, *HELLO])
+    async with serving(gateway, limits) as server, line(server) as first:
+        first.send(post(), chat())
+        await gateway.waiting.wait()
+        async with line(server) as second:
+            assert await second.reader.read() == b""
+        gateway.go.set()
         assert (await first.reply())[0] == 200
+
+
+async def test_connections_on_which_nothing_is_asked_keep_nobody_out(caplog):
+    """Nobody needs a key to open them; the oldest makes room, and the log says so once."""
+    limits = replace(DEFAULT, connections_max=1)
+    async with serving(Scripted(), limits) as server, line(server) as first:
+        first.send("GET /health")
+        await first.reply()
+        async with line(server) as second:
+            assert await first.reader.read() == b""
+            second.send("GET /health")
+            assert (await second.reply())[0] == 200
+            async with line(server) as third:
+                assert await second.reader.read() == b""
+                third.send("GET /health")
+                assert (await third.reply())[0] == 200
+    assert caplog.text.count("more than 1 connections") == 1

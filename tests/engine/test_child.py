@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +15,23 @@ from meshd.engine.child import WorkerProcess, wants_to_run
 
 
 @pytest.mark.asyncio
-async def test_an_assertion_that_fails_is_the_reason_that_is_kept():
+async def test_an_assertion_that_fails_is_the_reason_that_is_kept(monkeypatch):
     """Not the last words of the debugger that ggml would run."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     process = WorkerProcess(lambda _frame: None, "tests.engine.aborting")
     why = await process.run(frames.frame(frames.CANCEL, 0))
     assert why == "it was killed by SIGABRT: odd.cpp:7: GGML_ASSERT(it is even) failed"
+
+
+@pytest.mark.asyncio
+async def test_what_lies_where_the_daemon_was_started_is_no_module_of_a_worker(
+    tmp_path, monkeypatch
+):
+    """Who may write to that folder could else run a program as the daemon's owner."""
+    (tmp_path / "strange.py").write_text("raise SystemExit('this was run')")
+    monkeypatch.chdir(tmp_path)
+    process = WorkerProcess(lambda _frame: None, "strange")
+    assert "No module named strange" in await process.run(frames.frame(frames.CANCEL, 0))
 
 
 def test_a_process_that_works_wants_to_run():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from meshd.engine.http1 import (
     BURST_BYTES,
     HEAD_MAX_BYTES,
+    INTERIM_MAX,
     LINE_MAX_BYTES,
     HttpError,
     ResponseReader,
@@ -106,6 +107,7 @@ def test_a_wrong_size_in_a_burst_is_refused(size):
         (b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n", "not a number"),
         (CHUNKED_HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: GZIP\r\n\r\n"), "packed .gzip."),
         (b"x" * (HEAD_MAX_BYTES + 1), "headers are longer"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * (INTERIM_MAX + 1), "informational answers without end"),
         (CHUNKED_HEAD + b"zz\r\n", "without a size"),
         (CHUNKED_HEAD + b"0x3\r\nhel\r\n", "without a size"),
         (CHUNKED_HEAD + b"3\r\nhello\r\n", "longer than its size"),

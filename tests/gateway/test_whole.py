@@ -106,6 +106,16 @@ async def test_an_answer_without_end_is_refused(monkeypatch):
     assert house.is_tidy
 
 
+async def test_a_short_answer_of_huge_pieces_is_refused_as_well():
+    """A server that never stops and sends megabytes at a time took all memory."""
+    piece = TextDelta("x" * (mesh.ANSWER_MAX_CHARS // 4))
+    house = Household(node1=[piece, piece, piece, piece, piece, *WORDS])
+    with pytest.raises(RequestFailed) as refused:
+        await house.read(chat())
+    assert "no end" in refused.value.failure.message
+    assert house.is_tidy
+
+
 async def test_an_answer_that_has_begun_waits_no_longer():
     """Although its client has not seen a word of it."""
     house = Household(node1=[Queued(2, 1.0), 0.05, TextDelta("a"), 0.05, *WORDS])
