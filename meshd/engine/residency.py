@@ -107,14 +107,14 @@ class ResidentEngine:
 
     async def close(self) -> None:
         self._foyer.close()
+        engines = {place.engine for place in self._held()}  # one of them may be on its way out
         loads = [place.loading for place in self._places.values() if place.loading is not None]
         for task in (*self._owners, *loads):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, EngineError):
                 await task
-        self._owners.clear()
-        engines = [place.engine for place in self._places.values() if place.engine is not None]
-        await asyncio.gather(*(engine.close() for engine in engines))
+        engines |= {place.engine for place in self._held()}
+        await asyncio.gather(*(engine.close() for engine in engines if engine is not None))
         self._places.clear()
         await asyncio.to_thread(self._ledger.close)
 

@@ -113,7 +113,7 @@ def mesh(launch, count, *engine):
 @pytest.mark.timeout(400)
 def test_a_greedy_stream_is_the_same_though_two_of_three_nodes_are_killed(launch):
     """SmolLM2, the official client, kill -9 twice: byte for byte the uninterrupted answer."""
-    entry, nodes = mesh(launch, 3, "--engine", "llamacpp:bundled,slots=1")
+    entry, nodes = mesh(launch, 3, "--engine", "llamacpp:bundled,slots=1,threads=1")
     wait_until(lambda: len(entry.serving(MODEL)) == 3, LOAD_LIMIT_S, "three nodes have it warm")
     asked = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 240}
     asked["extra_body"] = {"ignore_eos": True}  # long enough to be still under way at each kill
@@ -136,7 +136,7 @@ def test_a_greedy_stream_is_the_same_though_two_of_three_nodes_are_killed(launch
 @pytest.mark.timeout(300)
 def test_a_worker_that_is_killed_in_the_middle_costs_a_pause(launch):
     """Only the model's process dies; its own node starts it again and goes on."""
-    entry, nodes = mesh(launch, 1, "--engine", "llamacpp:bundled")
+    entry, nodes = mesh(launch, 1, "--engine", "llamacpp:bundled,threads=1")
     wait_until(lambda: len(entry.serving(MODEL)) == 1, LOAD_LIMIT_S, "the model is warm")
     asked = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 160}
     asked["extra_body"] = {"ignore_eos": True}

@@ -51,7 +51,9 @@ def boxed(tmp_path):
         with copy.open("ab") as file:
             file.write(name.encode())
     sizes = {"a": CONTEXT, "b": CONTEXT, "c": 8 * CONTEXT}
-    engines = [f"llamacpp:{tmp_path}/{n}.gguf,ctx={ctx},model={n}" for n, ctx in sizes.items()]
+    engines = [
+        f"llamacpp:{tmp_path}/{n}.gguf,ctx={ctx},model={n},threads=1" for n, ctx in sizes.items()
+    ]
     flags = [word for engine in engines for word in ("--engine", engine)]
     daemon = Daemon(tmp_path, "boxed", "--no-mdns", "--no-adopt", "--no-catalog", *flags)
     with cgroups.box(BOX_BYTES) as box:

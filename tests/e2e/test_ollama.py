@@ -30,7 +30,9 @@ SCHEMA = {
 @pytest.fixture
 def entry(launch):
     """An entry node without engines, beside one with the embedded model."""
-    serving = launch("serving", "--engine", f"llamacpp:bundled,ctx={CONTEXT}").wait_ready()
+    serving = launch(
+        "serving", "--engine", f"llamacpp:bundled,ctx={CONTEXT},threads=1"
+    ).wait_ready()
     entry = launch("entry", "--peer", serving.peer).wait_ready()
     wait_until(lambda: entry.get("/v1/models")["data"], LOAD_LIMIT_S, "entry lists the model")
     return entry

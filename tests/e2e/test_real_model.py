@@ -13,7 +13,7 @@ LOAD_LIMIT_S = 60
 @pytest.fixture
 def entry(launch):
     """An entry node without engines, beside one with the embedded model, warm."""
-    serving = launch("serving", "--engine", "llamacpp:bundled").wait_ready()
+    serving = launch("serving", "--engine", "llamacpp:bundled,threads=1").wait_ready()
     entry = launch("entry", "--peer", serving.peer).wait_ready()
 
     def warm():

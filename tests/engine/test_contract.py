@@ -37,7 +37,7 @@ async def _emulated(_stack, _server):
 
 
 async def _llamacpp(_stack, _server):
-    options = WorkerOptions(context=1024, slots=SLOTS, model_id="contract")
+    options = WorkerOptions(context=1024, slots=SLOTS, threads=1, model_id="contract")
     return LlamaEngine(bundled_gguf(), options)
 
 

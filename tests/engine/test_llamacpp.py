@@ -31,7 +31,7 @@ QUESTION = Job(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine():
     """One worker for the module: two slots of 512 tokens."""
-    made = LlamaEngine(bundled_gguf(), WorkerOptions(context=512, slots=2, model_id="m"))
+    made = LlamaEngine(bundled_gguf(), WorkerOptions(context=512, slots=2, threads=1, model_id="m"))
     await made.start()
     yield made
     await made.close()

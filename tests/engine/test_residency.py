@@ -299,8 +299,9 @@ async def test_critical_pressure_sends_the_coldest_away(
 async def test_a_model_nobody_asks_for_goes(
     desk: Desk, housed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its keep-alive; what the owner named stays."""
+    """After its keep-alive, even where the daemon ends meanwhile; what the owner named stays."""
     monkeypatch.setattr(residency, "LOOK_S", 0.01)
+    desk.close_s = 0.05
     lodgers = (desk.lodger("a", 2), desk.lodger("b", 2, wanted=True))
     async with housed(*lodgers, keep_alive_s=0.05) as engine:
         await engine.load("a")

@@ -25,7 +25,7 @@ from protocol.jobs import Finish, Job
 
 pytestmark = pytest.mark.timeout(90)
 
-SMALL = WorkerOptions(context=128, slots=1, model_id="m")
+SMALL = WorkerOptions(context=128, slots=1, threads=1, model_id="m")
 JOB = Job("r", "completion", "m", prompt="The capital of France is", max_tokens=4)
 ENDLESS = replace(JOB, max_tokens=100, extras={"ignore_eos": True})
 
