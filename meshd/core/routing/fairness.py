@@ -298,7 +298,7 @@ class FairQueue:
 
     def start_next(self, now: float) -> Ticket | None:
         """Whoever's turn it is starts; None when no slot is free or nobody waits."""
-        if not self._length or self._taken(now) >= self.slots:
+        if not self._length or self._used(now) >= self.slots:
             return None
         scale = self._shares.counted_in(now)
 
@@ -362,12 +362,12 @@ class FairQueue:
         longest = max(self._waiting.values(), key=len)
         return longest[-1]
 
-    def _taken(self, now: float) -> int:
-        """Slots that are taken for an interactive job."""
+    def _used(self, now: float) -> int:
+        """Slots in use, as an interactive job counts them."""
         return sum(not each.stands_aside(now) for each in self.running.values())
 
     def _has_slot(self, ticket: Ticket, now: float) -> bool:
-        return (len(self.running) if ticket.batch else self._taken(now)) < self.slots
+        return len(self.running) < self.slots or (not ticket.batch and self._used(now) < self.slots)
 
     def _count(self, ticket: Ticket, sign: int) -> None:
         self.prompt_tokens += sign * ticket.prompt_tokens
