@@ -192,7 +192,7 @@ async def _collect(answering: Answering, collected: list[Event | Note]) -> None:
     async with aclosing(answering.events()) as events:
         size = 0
         async for batch in events:
-            size = sum(map(_characters, batch), size if collected else 0)
+            size = sum(map(_characters, batch), size if collected else 0)  # it may be begun anew
             collected.extend(batch)
             if len(collected) > ANSWER_EVENTS_MAX or size > ANSWER_MAX_CHARS:
                 raise RequestFailed(words.endless())

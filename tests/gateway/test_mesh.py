@@ -20,18 +20,16 @@ async def test_an_unknown_model_lists_what_there_is():
     assert failure.message == ("The model 'gpt-9' is not offered by any node. Offered: smollm2.")
 
 
+def gateway_of(house, **told):
+    """Another gateway of the household, which is `told` more of its node."""
+    return MeshGateway(house.router, house.view, house.generate, status=dict, members=dict, **told)
+
+
 async def test_a_model_that_is_set_aside_here_is_not_said_to_be_unknown():
     """Official clients ask again after a failure: the last answer is what their user reads."""
     house = Household()
     aside = {"m": "m.gguf is corrupt"}
-    gateway = MeshGateway(
-        house.router,
-        house.view,
-        house.generate,
-        status=dict,
-        members=dict,
-        aside=lambda name: aside.get(name, ""),
-    )
+    gateway = gateway_of(house, aside=lambda name: aside.get(name, ""))
     with pytest.raises(RequestFailed, match=r"'m' is set aside .* m\.gguf is corrupt") as refused:
         await gateway.submit(chat(model="m"))
     assert refused.value.failure.code == "engine_failed"
@@ -68,14 +66,7 @@ async def test_a_node_that_has_just_started_waits_for_whom_it_does_not_know_yet(
     the node has looked around, nobody is waited for."""
     house, looking_around = Household(node2=WORDS), [True]
     house.become(member(1, capacity=None))
-    gateway = MeshGateway(
-        house.router,
-        house.view,
-        house.generate,
-        status=dict,
-        members=dict,
-        looking_around=lambda: bool(looking_around),
-    )
+    gateway = gateway_of(house, looking_around=lambda: bool(looking_around))
     known = asyncio.create_task(gateway.submit(chat()))
     wrong = asyncio.create_task(gateway.submit(chat(model="none")))
     await asyncio.sleep(0.01)
